@@ -1,0 +1,96 @@
+package inject
+
+// Reason says why a pod was injected or left as it is. The same word stands in the log, in the metric's label, in the
+// audit annotation, in `explain` and in docs/reasons.md.
+type Reason string
+
+// The reasons. The first group leaves the pod unchanged, the second comes with a patch.
+const (
+	// NamespaceNotLabelled: the namespace does not carry lightstep.com/injection=enabled (offline only).
+	NamespaceNotLabelled Reason = "NamespaceNotLabelled"
+	// NamespaceExempt: a system namespace, the injector's own, or one of exemptNamespaces.
+	NamespaceExempt Reason = "NamespaceExempt"
+	// OptedOut: the pod's label lightstep.com/inject is "false".
+	OptedOut Reason = "OptedOut"
+	// MirrorPod: a static pod's mirror, whose spec the kubelet does not read.
+	MirrorPod Reason = "MirrorPod"
+	// WindowsPod: Istio's proxy, and the paths mounted here, exist on Linux alone.
+	WindowsPod Reason = "WindowsPod"
+	// ProfileUnknown: the namespace's annotation names a profile that the configuration does not have.
+	ProfileUnknown Reason = "ProfileUnknown"
+	// ProfileNotAllowed: the profile's namespaces do not include this one.
+	ProfileNotAllowed Reason = "ProfileNotAllowed"
+	// NotConfigured: the profile's satellite.address is empty.
+	NotConfigured Reason = "NotConfigured"
+	// NothingToDo: the settings ask for nothing that this pod could take.
+	NothingToDo Reason = "NothingToDo"
+	// UpToDate: an earlier pass, or the user, did all of it.
+	UpToDate Reason = "UpToDate"
+
+	// SidecarPresent: the pod has its istio-proxy.
+	SidecarPresent Reason = "SidecarPresent"
+	// SidecarExpected: Istio will, or may, inject after us.
+	SidecarExpected Reason = "SidecarExpected"
+	// SidecarNotExpected: the pod will have no sidecar; its containers get the mount alone.
+	SidecarNotExpected Reason = "SidecarNotExpected"
+	// MeshDisabled: mesh.tracer is none; the containers get the mount alone.
+	MeshDisabled Reason = "MeshDisabled"
+
+	// InternalError: a failure of ours; the pod passes unchanged.
+	InternalError Reason = "InternalError"
+	// BadRequest: not an AdmissionReview of a pod's creation.
+	BadRequest Reason = "BadRequest"
+	// Overloaded: more requests in flight than allowed; the pod passes unchanged.
+	Overloaded Reason = "Overloaded"
+)
+
+// Code types a warning: a condition that does not stop the injection but leaves some part of it out.
+type Code string
+
+// The codes, each with what is left out.
+const (
+	// NamespaceNotSeen: the namespace is too new; the default profile's mount only, no tracer.
+	NamespaceNotSeen Code = "NamespaceNotSeen"
+	// OptOutIsALabel: lightstep.com/inject stands as an annotation, where it does nothing.
+	OptOutIsALabel Code = "OptOutIsALabel"
+	// OptOutValue: the label lightstep.com/inject is neither "true" nor "false".
+	OptOutValue Code = "OptOutValue"
+	// SettingNotAllowed: an annotation sets what overrides does not list.
+	SettingNotAllowed Code = "SettingNotAllowed"
+	// SettingInvalid: an annotation's value cannot be used.
+	SettingInvalid Code = "SettingInvalid"
+
+	// VolumeConflict: a volume of our name has another source; nothing is mounted.
+	VolumeConflict Code = "VolumeConflict"
+	// MountConflict: a container mounts something at, above or below our path; it is left as it is.
+	MountConflict Code = "MountConflict"
+	// UserVolumeMountInvalid: sidecar.istio.io/userVolumeMount cannot be read; it is left as it is.
+	UserVolumeMountInvalid Code = "UserVolumeMountInvalid"
+	// UserVolumeMountConflict: sidecar.istio.io/userVolumeMount already uses our name or path otherwise.
+	UserVolumeMountConflict Code = "UserVolumeMountConflict"
+
+	// CAMissing: the satellite CA is not in place; no tracer.
+	CAMissing Code = "CAMissing"
+	// TokenMissing: the access token is not in place; no tracer.
+	TokenMissing Code = "TokenMissing"
+	// TokenNotAllowed: the namespace is not in accessToken.allowedNamespaces; no tracer.
+	TokenNotAllowed Code = "TokenNotAllowed"
+	// UserTracing: the user's own tracing block wins whole; no tracer of ours.
+	UserTracing Code = "UserTracing"
+	// ProxyConfigInvalid: proxy.istio.io/config cannot be read; it is left as it is, no tracer.
+	ProxyConfigInvalid Code = "ProxyConfigInvalid"
+	// ProxyEnvInvalid: the sidecar's PROXY_CONFIG cannot be read or merged; no tracer.
+	ProxyEnvInvalid Code = "ProxyEnvInvalid"
+	// EnvConflict: the sidecar's env for the token is taken, or envFrom may carry it; no tracer.
+	EnvConflict Code = "EnvConflict"
+	// MeshVersionUnknown: Istio's version is not known; no tracer.
+	MeshVersionUnknown Code = "MeshVersionUnknown"
+	// TracerUnsupported: this Istio's proxy has no tracer that takes our settings.
+	TracerUnsupported Code = "TracerUnsupported"
+)
+
+// Warning is one thing left out, said to the user: what, at which field, and what mends it.
+type Warning struct {
+	Code    Code
+	Message string
+}

@@ -1,0 +1,32 @@
+package inject
+
+import "github.com/lightstep-injector/lightstep-injector/webhook/settings"
+
+// Snapshot is everything outside the pod that a decision depends on: one immutable value. Whoever knows something new
+// builds another and swaps it whole (webhook/snapshot); a decision reads one snapshot from beginning to end.
+type Snapshot struct {
+	// Settings is the configuration in force.
+	Settings *settings.Settings
+	// OwnNamespace is the injector's own namespace, whose pods are never touched; empty offline.
+	OwnNamespace string
+	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled, by name.
+	Namespaces map[string]Namespace
+	// Version is the injector's own, for the status annotation.
+	Version string
+	// Offline says that no cluster has decided anything: a sidecar is expected only where an Istio version is given or
+	// the pod asks for one, and the Secrets are taken to be in place.
+	Offline bool
+}
+
+// Namespace is what is known of one namespace.
+type Namespace struct {
+	// Unlabelled is true where the namespace is known not to carry the label. Offline only: to the webhook, being called
+	// is the proof that it carries it.
+	Unlabelled bool
+	// Annotations holds the namespace's annotations lightstep.com/*.
+	Annotations map[string]string
+	// IstioInjection is the value of its label istio-injection.
+	IstioInjection string
+	// Missing names the Secrets that are known not to be there (of those that the configuration names).
+	Missing map[string]bool
+}

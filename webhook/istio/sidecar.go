@@ -1,0 +1,4 @@
+package istio
+
+// Sidecar is what Istio has done, or will do, to a pod.
+type Sidecar struct{}
