@@ -1,8 +1,29 @@
 package inject
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+// The names of the contract with users.
+const (
+	// NamespaceLabel opts a namespace in, with the value enabled.
+	NamespaceLabel        = "lightstep.com/injection"
+	NamespaceLabelEnabled = "enabled"
+	// OptOutLabel opts a pod out, with the value "false".
+	OptOutLabel = "lightstep.com/inject"
+	// InjectedLabel is set to "true" on every injected pod.
+	InjectedLabel = "lightstep.com/injected"
+	// StatusAnnotation says what was done to a pod. It is written, never believed.
+	StatusAnnotation = "lightstep.com/status"
+
+	mirrorAnnotation = "kubernetes.io/config.mirror"
+	osLabel          = "kubernetes.io/os"
 )
 
 // Decision is what becomes of a pod, and why.
@@ -11,10 +32,189 @@ type Decision struct {
 	Reason Reason
 	// Inject says whether a plan is to be made.
 	Inject bool
-	// Settings are those that hold for this pod; empty where no rule came as far as needing them.
+	// Settings are those that hold for this pod.
 	Settings settings.Resolved
-	// Sidecar is what Istio has done, or will do, to the pod.
+	// Sidecar is what Istio has done, or will do, to the pod; Istio is what its version can do.
 	Sidecar istio.Sidecar
+	Istio   istio.Capabilities
+	// Namespace is what is known of the pod's namespace; NamespaceSeen is false where that is nothing.
+	Namespace     Namespace
+	NamespaceSeen bool
 	// Warnings holds what was wrong with the request's own settings.
 	Warnings []Warning
+}
+
+// rule leaves a pod unchanged where it applies.
+type rule struct {
+	reason  Reason
+	says    string
+	applies func(*Request, *Snapshot) bool
+}
+
+// rules stand in the order in which they are asked. A new reason not to inject is one more row.
+func rules() [6]rule {
+	return [6]rule{
+		{NamespaceExempt, "the namespace is a system's, the injector's own, or in exemptNamespaces", inExemptNamespace},
+		{NamespaceNotLabelled, "the namespace does not carry " + NamespaceLabel + "=" + NamespaceLabelEnabled, inUnlabelledNamespace},
+		{OptedOut, "the pod's label " + OptOutLabel + ` is "false"`, optedOut},
+		{MirrorPod, "the pod mirrors a static pod, whose spec the kubelet does not read from here", isMirror},
+		{WindowsPod, "the pod runs on Windows, where neither Istio's proxy nor the mount's path exists", isWindows},
+		{NothingToDo, "the pod has no containers", hasNoContainers},
+	}
+}
+
+// Decide says whether the pod is injected: the rules first, in order, then the profile that its namespace picks.
+func Decide(req *Request, snap *Snapshot) Decision {
+	for _, rule := range rules() {
+		if rule.applies(req, snap) {
+			return Decision{Reason: rule.reason}
+		}
+	}
+	var d Decision
+	d.Namespace, d.NamespaceSeen = snap.Namespaces[req.Namespace]
+	d.NamespaceSeen = d.NamespaceSeen || snap.Offline
+	d.warnOptOut(&req.Pod)
+	d.resolve(req, snap)
+	if d.Reason != "" {
+		return d
+	}
+	d.findSidecar(req, snap)
+	d.Inject = true
+	d.Reason = d.injectedReason()
+	return d
+}
+
+// resolve picks the settings, or says why there are none.
+func (d *Decision) resolve(req *Request, snap *Snapshot) {
+	resolved, ignored, err := snap.Settings.Resolve(req.Namespace, d.Namespace.Annotations, req.Pod.Annotations())
+	for _, i := range ignored {
+		d.warnIgnored(i)
+	}
+	switch {
+	case errors.Is(err, settings.ErrProfileUnknown):
+		d.Reason = ProfileUnknown
+		d.warn(ProfileUnknownCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
+	case errors.Is(err, settings.ErrProfileNotAllowed):
+		d.Reason = ProfileNotAllowed
+		d.warn(ProfileNotAllowedCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
+	case resolved.Satellite.Address == "":
+		d.Reason = NotConfigured
+		d.warn(NotConfiguredCode, "set profiles.%s.satellite.address to host:port; until then pods pass unchanged", resolved.Profile)
+	}
+	d.Settings = resolved
+}
+
+// findSidecar asks Istio's rules. Once the proxy is there, its image is the last word on the version.
+func (d *Decision) findSidecar(req *Request, snap *Snapshot) {
+	d.Istio = d.Settings.Istio
+	proxy := findProxy(&req.Pod)
+	workload := istio.Workload{
+		HostNetwork:        req.Pod.Spec.HostNetwork,
+		Labels:             req.Pod.Labels(),
+		Annotations:        req.Pod.Annotations(),
+		NamespaceInjection: d.Namespace.IstioInjection,
+		MeshUnproven:       snap.Offline && !d.Istio.Known,
+	}
+	if proxy != nil {
+		workload.Proxy, workload.ProxyImage = true, proxy.Image
+	}
+	d.Sidecar = istio.FindSidecar(workload, d.Istio)
+	if d.Sidecar.State != istio.Present {
+		return
+	}
+	if caps, ok := istio.OfImage(proxy.Image); ok {
+		d.Istio = caps
+	}
+}
+
+func (d *Decision) injectedReason() Reason {
+	switch {
+	case d.Settings.Tracer == istio.NoTracer:
+		return MeshDisabled
+	case d.Sidecar.State == istio.Present:
+		return SidecarPresent
+	case d.Sidecar.State == istio.Expected:
+		return SidecarExpected
+	}
+	return SidecarNotExpected
+}
+
+func inExemptNamespace(req *Request, snap *Snapshot) bool {
+	return (snap.OwnNamespace != "" && req.Namespace == snap.OwnNamespace) || snap.Settings.Exempt(req.Namespace)
+}
+
+func inUnlabelledNamespace(req *Request, snap *Snapshot) bool {
+	return snap.Namespaces[req.Namespace].Unlabelled
+}
+
+func optedOut(req *Request, _ *Snapshot) bool { return req.Pod.Labels()[OptOutLabel] == "false" }
+
+func isMirror(req *Request, _ *Snapshot) bool {
+	_, ok := req.Pod.Annotations()[mirrorAnnotation]
+	return ok
+}
+
+func isWindows(req *Request, _ *Snapshot) bool {
+	spec := req.Pod.Spec
+	return spec != nil && (spec.OS.Name == "windows" || spec.NodeSelector[osLabel] == "windows")
+}
+
+func hasNoContainers(req *Request, _ *Snapshot) bool {
+	return req.Pod.Spec == nil || len(req.Pod.Spec.Containers) == 0
+}
+
+func (d *Decision) warn(code Code, format string, args ...any) {
+	d.Warnings = append(d.Warnings, Warning{code, fmt.Sprintf(format, args...)})
+}
+
+// warnOptOut tells of an opt-out that is none.
+func (d *Decision) warnOptOut(pod *Pod) {
+	if value, ok := pod.Labels()[OptOutLabel]; ok && value != "true" {
+		d.warn(OptOutValue, `label %s: %q: write "false" to opt out; the pod is injected`, OptOutLabel, value)
+	}
+	if _, ok := pod.Annotations()[OptOutLabel]; ok {
+		d.warn(OptOutIsALabel, "annotation %s does nothing: it is a label", OptOutLabel)
+	}
+	for _, key := range unknownAnnotations(pod.Annotations()) {
+		d.warn(SettingUnknown, "annotation %s is unknown: check its spelling", key)
+	}
+}
+
+func unknownAnnotations(annotations map[string]string) []string {
+	var unknown []string
+	for key := range annotations {
+		if !strings.HasPrefix(key, settings.Prefix) {
+			continue
+		}
+		switch key {
+		case OptOutLabel, StatusAnnotation, settings.ProfileAnnotation, settings.SamplingAnnotation, settings.CustomTagsAnnotation:
+		default:
+			unknown = append(unknown, key)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+func (d *Decision) warnIgnored(i settings.Ignored) {
+	code := SettingInvalid
+	if i.NotAllowed {
+		code = SettingNotAllowed
+	}
+	d.warn(code, "%s annotation %s: %q: %s", i.Scope, i.Annotation, i.Value, i.Fix)
+}
+
+// findProxy returns the container istio-proxy: a plain one, or a native sidecar.
+func findProxy(pod *Pod) *Container {
+	for i := range pod.Spec.Containers {
+		if c := &pod.Spec.Containers[i]; c.Name == istio.ProxyContainer {
+			return c
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.Name == istio.ProxyContainer && c.native() {
+			return c
+		}
+	}
+	return nil
 }

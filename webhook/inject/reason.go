@@ -24,6 +24,8 @@ const (
 	NotConfigured Reason = "NotConfigured"
 	// NothingToDo: the settings ask for nothing that this pod could take.
 	NothingToDo Reason = "NothingToDo"
+	// Conflict: what the user wrote stood in the way of all of it; the warnings say what to mend.
+	Conflict Reason = "Conflict"
 	// UpToDate: an earlier pass, or the user, did all of it.
 	UpToDate Reason = "UpToDate"
 
@@ -57,6 +59,12 @@ const (
 	OptOutValue Code = "OptOutValue"
 	// SettingNotAllowed: an annotation sets what overrides does not list.
 	SettingNotAllowed Code = "SettingNotAllowed"
+	// SettingUnknown: an annotation lightstep.com/* that does not exist.
+	SettingUnknown Code = "SettingUnknown"
+	// ProfileUnknownCode, ProfileNotAllowedCode and NotConfiguredCode tell the user of the reasons of those names.
+	ProfileUnknownCode    Code = Code(ProfileUnknown)
+	ProfileNotAllowedCode Code = Code(ProfileNotAllowed)
+	NotConfiguredCode     Code = Code(NotConfigured)
 	// SettingInvalid: an annotation's value cannot be used.
 	SettingInvalid Code = "SettingInvalid"
 

@@ -96,6 +96,9 @@ type SecretKeyRef struct {
 	Key  string `json:"key"`
 }
 
+// native tells whether an init container is a native sidecar.
+func (c *Container) native() bool { return c.RestartPolicy == "Always" }
+
 // Labels returns the pod's labels; nil where it has none.
 func (p *Pod) Labels() map[string]string {
 	if p.Metadata == nil {

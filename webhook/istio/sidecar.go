@@ -1,4 +1,107 @@
 package istio
 
+import "strings"
+
+// The names that Istio's injector goes by (istio@1.31.0 pkg/kube/inject, istio.io/api annotation package).
+const (
+	// ProxyContainer is the sidecar's name, in containers or, native, in initContainers.
+	ProxyContainer = "istio-proxy"
+	// InjectKey is the label, and before 1.12 the annotation, by which a pod opts in or out.
+	InjectKey = "sidecar.istio.io/inject"
+	// StatusAnnotation is written by the injector.
+	StatusAnnotation = "sidecar.istio.io/status"
+	// NamespaceInjectionLabel is a namespace's istio-injection=enabled|disabled.
+	NamespaceInjectionLabel = "istio-injection"
+	// autoImage is what gateways and customised sidecars ship before injection.
+	autoImage = "auto"
+)
+
+// Workload is what the rules read of one pod.
+type Workload struct {
+	HostNetwork bool
+	Labels      map[string]string
+	Annotations map[string]string
+	// Proxy says that there is a container istio-proxy: a plain one, or an init container that restarts always.
+	Proxy bool
+	// ProxyImage is its image.
+	ProxyImage string
+	// NamespaceInjection is the value of the namespace's label istio-injection.
+	NamespaceInjection string
+	// MeshUnproven says that nothing tells of a mesh but the pod itself: the offline case without an Istio version.
+	MeshUnproven bool
+}
+
+// State is where a pod stands with its sidecar.
+type State int
+
+const (
+	// Absent: there is no sidecar and none will come.
+	Absent State = iota
+	// Expected: Istio will inject one, or may.
+	Expected
+	// Present: it is there.
+	Present
+)
+
 // Sidecar is what Istio has done, or will do, to a pod.
-type Sidecar struct{}
+type Sidecar struct {
+	State State
+	// Why says which rule tells so, in a few words for a reader of `explain`.
+	Why string
+}
+
+// FindSidecar decides in the order of Istio's own rules.
+func FindSidecar(w Workload, caps Capabilities) Sidecar {
+	if w.Proxy && (w.Annotations[StatusAnnotation] != "" || w.ProxyImage != autoImage) {
+		return Sidecar{Present, "the container istio-proxy is there"}
+	}
+	wish := wishOf(w, caps)
+	switch {
+	case w.HostNetwork:
+		return Sidecar{Absent, "the pod uses the host's network, which Istio leaves alone"}
+	case wish == no:
+		return Sidecar{Absent, InjectKey + " opts the pod out of the sidecar"}
+	case w.NamespaceInjection == "disabled":
+		return Sidecar{Absent, "the namespace has istio-injection=disabled"}
+	case w.Proxy:
+		return Sidecar{Expected, "the container istio-proxy waits for Istio to fill it in (image: auto)"}
+	case wish == yes:
+		return Sidecar{Expected, InjectKey + " asks for the sidecar"}
+	case w.MeshUnproven:
+		return Sidecar{Absent, "no Istio version is given and the pod does not ask for a sidecar"}
+	}
+	return Sidecar{Expected, "Istio may inject the pod"}
+}
+
+type wish int
+
+const (
+	unsaid wish = iota
+	yes
+	no
+)
+
+// wishOf reads sidecar.istio.io/inject as that version of Istio does.
+func wishOf(w Workload, caps Capabilities) wish {
+	value := w.Annotations[InjectKey]
+	if label, ok := w.Labels[InjectKey]; ok && caps.LabelDecides {
+		value = label
+	}
+	switch strings.ToLower(value) {
+	case "":
+		return unsaid
+	case "true":
+		return yes
+	case "false":
+		return no
+	case "y", "yes", "on":
+		if caps.StrictInject {
+			return unsaid
+		}
+		return yes
+	}
+	if caps.Known && !caps.StrictInject {
+		return no // anything that is not true is false, up to 1.12
+	}
+	return unsaid
+}

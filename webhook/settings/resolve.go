@@ -1,0 +1,231 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+)
+
+// The annotations by which a namespace or a pod changes a setting.
+const (
+	Prefix               = "lightstep.com/"
+	ProfileAnnotation    = Prefix + "profile"
+	SamplingAnnotation   = Prefix + "sampling"
+	CustomTagsAnnotation = Prefix + "custom-tags"
+)
+
+// ErrProfileUnknown and ErrProfileNotAllowed say why a namespace has no profile.
+var (
+	ErrProfileUnknown    = errors.New("the configuration has no such profile")
+	ErrProfileNotAllowed = errors.New("the profile's namespaces do not include this one")
+)
+
+// Resolved is what holds for one pod: a profile, with the annotations of its namespace and its own applied.
+type Resolved struct {
+	// Profile is the profile's name, Config a hash of all that follows but the token.
+	Profile, Config string
+	Satellite       Satellite
+	CACertificate   *CACertificate
+	AccessToken     AccessToken
+	Sampling        float64
+	CustomTags      map[string]string
+	Tracer          istio.Tracer
+	Istio           istio.Capabilities
+	// Token is set where the profile delivers it by annotation and it was given.
+	Token Token
+}
+
+// Ignored is an annotation that was not followed.
+type Ignored struct {
+	// Scope is whose annotation it is: pod or namespace.
+	Scope      string
+	Annotation string
+	Value      string
+	// NotAllowed says that `overrides` does not list it; otherwise the value cannot be used.
+	NotAllowed bool
+	// Fix says what to do.
+	Fix string
+}
+
+// Resolve returns what holds for a pod of a namespace, and the annotations that were not followed. The error is
+// ErrProfileUnknown or ErrProfileNotAllowed, wrapped with the names.
+func (s *Settings) Resolve(namespace string, ofNamespace, ofPod map[string]string) (Resolved, []Ignored, error) {
+	r := resolution{settings: s}
+	namespaceSays := r.allowed("namespace", ofNamespace, s.configuration.Overrides.Namespace)
+	podSays := r.allowed("pod", ofPod, s.configuration.Overrides.Pod)
+
+	name := DefaultProfile
+	if chosen, ok := namespaceSays[SettingProfile]; ok {
+		name = chosen
+	}
+	profile, ok := s.profiles[name]
+	if !ok {
+		return Resolved{}, r.ignored, fmt.Errorf("%w: %q; there are %s", ErrProfileUnknown, name, s.profileNames())
+	}
+	if !matches(profile.Namespaces, namespace) {
+		return Resolved{}, r.ignored, fmt.Errorf("%w: %q may be picked in %v", ErrProfileNotAllowed, name, profile.Namespaces)
+	}
+	resolved := profile.resolved()
+	r.apply(&resolved, "namespace", namespaceSays)
+	r.apply(&resolved, "pod", podSays)
+	if r.changed {
+		resolved.Config = overriddenHash(profile.hash, resolved)
+	}
+	return resolved, r.ignored, nil
+}
+
+func (p *compiledProfile) resolved() Resolved {
+	return Resolved{
+		Profile:       p.name,
+		Config:        p.hash,
+		Satellite:     p.Satellite,
+		CACertificate: p.CACertificate,
+		AccessToken:   p.AccessToken,
+		Sampling:      p.Sampling,
+		CustomTags:    p.CustomTags,
+		Tracer:        p.Mesh.Tracer,
+		Istio:         p.caps,
+		Token:         p.token,
+	}
+}
+
+type resolution struct {
+	settings *Settings
+	ignored  []Ignored
+	changed  bool
+}
+
+// annotationOf gives each setting its annotation, in the order in which they are reported.
+func annotationsOf() [3]struct {
+	Setting    Setting
+	Annotation string
+} {
+	return [3]struct {
+		Setting    Setting
+		Annotation string
+	}{
+		{SettingProfile, ProfileAnnotation},
+		{SettingSampling, SamplingAnnotation},
+		{SettingCustomTags, CustomTagsAnnotation},
+	}
+}
+
+// allowed picks the annotations that `overrides` lets through.
+func (r *resolution) allowed(scope string, annotations map[string]string, overrides []Setting) map[Setting]string {
+	var says map[Setting]string
+	for _, a := range annotationsOf() {
+		value, ok := annotations[a.Annotation]
+		if !ok {
+			continue
+		}
+		if !slices.Contains(overrides, a.Setting) {
+			fix := fmt.Sprintf("overrides.%s does not list %s; ask for it there", scope, a.Setting)
+			if a.Setting == SettingProfile && scope == "pod" {
+				fix = "a profile is picked by the namespace's annotation alone"
+			}
+			r.ignored = append(r.ignored, Ignored{scope, a.Annotation, value, true, fix})
+			continue
+		}
+		if says == nil {
+			says = make(map[Setting]string, len(annotationsOf()))
+		}
+		says[a.Setting] = value
+	}
+	return says
+}
+
+func (r *resolution) apply(resolved *Resolved, scope string, says map[Setting]string) {
+	if text, ok := says[SettingSampling]; ok {
+		percent, err := parseSampling(text)
+		r.invalid(scope, SamplingAnnotation, text, err)
+		if err == nil {
+			resolved.Sampling, r.changed = percent, true
+		}
+	}
+	if text, ok := says[SettingCustomTags]; ok {
+		tags, err := parseTags(text, resolved.CustomTags)
+		r.invalid(scope, CustomTagsAnnotation, text, err)
+		if err == nil {
+			resolved.CustomTags, r.changed = tags, true
+		}
+	}
+}
+
+func (r *resolution) invalid(scope, annotation, value string, err error) {
+	if err != nil {
+		r.ignored = append(r.ignored, Ignored{scope, annotation, value, false, err.Error()})
+	}
+}
+
+func parseSampling(text string) (float64, error) {
+	percent, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, errors.New("write a percentage above 0 and up to 100")
+	}
+	return percent, checkSampling(percent)
+}
+
+// parseTags reads k=v,k2=v2 over the tags that hold already.
+func parseTags(text string, base map[string]string) (map[string]string, error) {
+	tags := maps.Clone(base)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	for pair := range strings.SplitSeq(text, ",") {
+		key, value, found := strings.Cut(pair, "=")
+		if !found {
+			return nil, errors.New("write tags as key=value,key2=value2")
+		}
+		tags[strings.TrimSpace(key)] = strings.TrimSpace(value)
+	}
+	return tags, checkTags(tags)
+}
+
+// overriddenHash covers what annotations can change, beside the profile's own hash.
+func overriddenHash(profile string, r Resolved) string {
+	return hashOf(profile, Profile{Sampling: r.Sampling, CustomTags: r.CustomTags})
+}
+
+func (s *Settings) profileNames() string {
+	return strings.Join(slices.Sorted(maps.Keys(s.profiles)), ", ")
+}
+
+func matches(globs []string, namespace string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		ok, _ := path.Match(glob, namespace) // the patterns are validated
+		return ok
+	})
+}
+
+// Exempt tells whether a namespace is never touched, built-in or by exemptNamespaces.
+func (s *Settings) Exempt(namespace string) bool {
+	switch namespace {
+	case "kube-system", "kube-public", "kube-node-lease", "local-path-storage":
+		return true
+	}
+	return matches(s.configuration.ExemptNamespaces, namespace)
+}
+
+// TokenAllowed tells whether the pods of a namespace may carry the token in an annotation.
+func (r *Resolved) TokenAllowed(namespace string) bool {
+	return matches(r.AccessToken.AllowedNamespaces, namespace)
+}
+
+// SNI is what to send as SNI: the setting, or the address's host unless that is an IP address.
+func (s Satellite) SNI() string {
+	if s.ServerName != "" {
+		return s.ServerName
+	}
+	u, err := url.Parse("//" + s.Address)
+	if err != nil || isIP(u.Hostname()) {
+		return ""
+	}
+	return u.Hostname()
+}
