@@ -161,7 +161,7 @@ func parseProxyConfig(config string) (map[string]jsontext.Value, error) {
 	}
 	asJSON, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
-		return nil, fmt.Errorf("it is neither YAML nor JSON: %w", err)
+		return nil, errors.New("it is neither YAML nor JSON, or a field stands in it twice") // the cause may quote the text
 	}
 	fields = map[string]jsontext.Value{}
 	if bytes.Equal(asJSON, []byte("null")) {

@@ -1,0 +1,205 @@
+package inject_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook"
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// world is the first document of a case: everything but the pod.
+type world struct {
+	// Config is a configuration without its head.
+	Config map[string]any `json:"config"`
+	// Namespace is where the pod is created: shop unless said otherwise.
+	Namespace string `json:"namespace"`
+	// Seen is what the snapshot has of that namespace; null where it has nothing.
+	Seen *seen `json:"seen"`
+	// Offline and Tokens as in inject.Snapshot and settings.WithAccessTokens.
+	Offline bool              `json:"offline"`
+	Tokens  map[string]string `json:"tokens"`
+}
+
+type seen struct {
+	Unlabelled     bool              `json:"unlabelled"`
+	Annotations    map[string]string `json:"annotations"`
+	IstioInjection string            `json:"istioInjection"`
+	Missing        []string          `json:"missing"`
+}
+
+// outcome is a golden file.
+type outcome struct {
+	Reason     inject.Reason      `json:"reason"`
+	Injected   bool               `json:"injected"`
+	Tracer     string             `json:"tracer"`
+	Containers []string           `json:"containers,omitempty"`
+	Warnings   []string           `json:"warnings,omitempty"`
+	Patch      []inject.Operation `json:"patch,omitempty"`
+}
+
+// TestGolden runs every testdata/NAME.in.yaml, whose comment says what it shows, and compares with NAME.out.yaml.
+func TestGolden(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(cases) < 40 {
+		t.Fatalf("%d cases, %v; at least 40 are expected", len(cases), err)
+	}
+	for _, file := range cases {
+		name := strings.TrimSuffix(filepath.Base(file), ".in.yaml")
+		t.Run(name, func(t *testing.T) {
+			snap, namespace, pod := readCase(t, file)
+			// <config hash> stands for the settings' hash, in a pod as in a golden file.
+			config := run(t, snap, namespace, pod).Config
+			pod = bytes.ReplaceAll(pod, []byte("<config hash>"), []byte(config))
+			result := run(t, snap, namespace, pod)
+			compareGolden(t, filepath.Join("testdata", name+".out.yaml"), result)
+
+			again := run(t, snap, namespace, apply(t, pod, result.Patch))
+			if len(again.Patch) > 0 {
+				t.Errorf("the second pass adds:\n%s", asYAML(t, again.Patch))
+			}
+		})
+	}
+}
+
+func readCase(t *testing.T, file string) (snap *inject.Snapshot, namespace string, pod []byte) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, found := bytes.Cut(data, []byte("\n---\n"))
+	if !found {
+		t.Fatalf("%s: want two documents, the world and the pod", file)
+	}
+	w := world{Namespace: "shop", Seen: &seen{}}
+	if err := yaml.UnmarshalStrict(head, &w); err != nil {
+		t.Fatal(err)
+	}
+	pod, err = yaml.YAMLToJSONStrict(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.snapshot(t), w.Namespace, pod
+}
+
+func (w *world) snapshot(t *testing.T) *inject.Snapshot {
+	t.Helper()
+	snap := &inject.Snapshot{
+		Settings: w.settings(t), OwnNamespace: "lightstep-system", Version: "test", Offline: w.Offline,
+		Namespaces: map[string]inject.Namespace{},
+	}
+	if w.Seen == nil {
+		return snap
+	}
+	missing := map[string]bool{}
+	for _, secret := range w.Seen.Missing {
+		missing[secret] = true
+	}
+	snap.Namespaces[w.Namespace] = inject.Namespace{
+		Unlabelled: w.Seen.Unlabelled, Annotations: w.Seen.Annotations, IstioInjection: w.Seen.IstioInjection, Missing: missing,
+	}
+	return snap
+}
+
+func (w *world) settings(t *testing.T) *settings.Settings {
+	t.Helper()
+	config := map[string]any{"apiVersion": settings.APIVersion, "kind": settings.Kind}
+	for key, value := range w.Config {
+		config[key] = value
+	}
+	text, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = s.WithAccessTokens(w.Tokens); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func run(t *testing.T, snap *inject.Snapshot, namespace string, pod []byte) inject.Result {
+	t.Helper()
+	decoded, err := webhook.DecodePod(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inject.Run(&inject.Request{Namespace: namespace, Pod: decoded}, snap)
+}
+
+// apply patches as the apiserver does (k8s.io/apiserver pkg/admission/plugin/webhook/mutating).
+func apply(t *testing.T, pod []byte, ops []inject.Operation) []byte {
+	t.Helper()
+	if len(ops) == 0 {
+		return pod
+	}
+	text, err := json.Marshal(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched, err := patch.Apply(pod)
+	if err != nil {
+		t.Fatalf("the patch does not apply: %v\n%s\n%s", err, text, pod)
+	}
+	return patched
+}
+
+func compareGolden(t *testing.T, file string, result inject.Result) {
+	t.Helper()
+	got := outcome{
+		Reason: result.Reason, Injected: result.Injected, Tracer: string(result.Tracer),
+		Containers: result.Containers, Patch: result.Patch,
+	}
+	for _, w := range result.Warnings {
+		got.Warnings = append(got.Warnings, string(w.Code)+": "+w.Message)
+	}
+	text := asYAML(t, got)
+	if result.Config != "" {
+		text = bytes.ReplaceAll(text, []byte(result.Config), []byte("<config hash>"))
+	}
+	if *update {
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v (run with -update, then read the new file)", err)
+	}
+	if diff := cmp.Diff(string(want), string(text)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+func asYAML(t *testing.T, v any) []byte {
+	t.Helper()
+	text, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := yaml.JSONToYAML(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
