@@ -102,3 +102,69 @@ type Warning struct {
 	Code    Code
 	Message string
 }
+
+// ReasonInfo describes a reason, for the docs' table and for whoever must know them all beforehand.
+type ReasonInfo struct {
+	Reason Reason
+	// OfPod says that the core gives it; the others are the edge's.
+	OfPod bool
+	Means string
+}
+
+// Reasons lists every reason there is: a metric's label has no other value.
+func Reasons() []ReasonInfo {
+	return []ReasonInfo{
+		{SidecarPresent, true, "injected: the pod has its istio-proxy"},
+		{SidecarExpected, true, "injected: Istio will, or may, inject after us"},
+		{SidecarNotExpected, true, "injected: the pod will have no sidecar; its containers have the satellite CA"},
+		{MeshDisabled, true, "injected: mesh.tracer is none; the containers have the satellite CA"},
+		{UpToDate, true, "unchanged: an earlier pass, or the user, did all of it"},
+		{NamespaceNotLabelled, true, "unchanged: the namespace does not carry " + NamespaceLabel + "=" + NamespaceLabelEnabled},
+		{NamespaceExempt, true, "unchanged: a system namespace, the injector's own, or one of exemptNamespaces"},
+		{OptedOut, true, "unchanged: the pod's label " + OptOutLabel + ` is "false"`},
+		{MirrorPod, true, "unchanged: a static pod's mirror"},
+		{WindowsPod, true, "unchanged: the pod runs on Windows"},
+		{ProfileUnknown, true, "unchanged: the namespace names a profile that does not exist"},
+		{ProfileNotAllowed, true, "unchanged: the namespace may not pick the profile that it names"},
+		{NotConfigured, true, "unchanged: the profile's satellite.address is empty"},
+		{NothingToDo, true, "unchanged: the settings ask for nothing that this pod could take"},
+		{Conflict, true, "what the user wrote stood in the way of all of it; the status annotation says what"},
+		{InternalError, false, "failed: a failure of the injector's own; the pod passes unchanged"},
+		{BadRequest, false, "failed: not the creation of a pod"},
+		{Overloaded, false, "failed: more requests in flight than allowed; the pod passes unchanged"},
+	}
+}
+
+// CodeInfo describes a warning's code.
+type CodeInfo struct {
+	Code  Code
+	Means string
+}
+
+// Codes lists every code there is.
+func Codes() []CodeInfo {
+	return []CodeInfo{
+		{NamespaceNotSeen, "the namespace is too new to be known: the default profile's mount only, no tracer"},
+		{OptOutIsALabel, OptOutLabel + " stands as an annotation, where it does nothing"},
+		{OptOutValue, "the label " + OptOutLabel + ` is neither "true" nor "false"; the pod is injected`},
+		{SettingUnknown, "an annotation lightstep.com/* that does not exist"},
+		{SettingNotAllowed, "an annotation sets what overrides does not list; it is not followed"},
+		{SettingInvalid, "an annotation's value cannot be used; it is not followed"},
+		{ProfileUnknownCode, "see the reason"},
+		{ProfileNotAllowedCode, "see the reason"},
+		{NotConfiguredCode, "see the reason"},
+		{VolumeConflict, "a volume of our name has another source; nothing is mounted"},
+		{MountConflict, "a container mounts something at, above or below our path; it is left as it is"},
+		{UserVolumeMountInvalid, "sidecar.istio.io/userVolumeMount cannot be read; it is left as it is"},
+		{UserVolumeMountConflict, "sidecar.istio.io/userVolumeMount uses our name or path otherwise; it is left as it is"},
+		{CAMissing, "the satellite CA is not in place; no tracer"},
+		{TokenMissing, "the access token is not in place; no tracer"},
+		{TokenNotAllowed, "the namespace is not in accessToken.allowedNamespaces; no tracer"},
+		{UserTracing, "the pod has a tracing block of its own, which wins whole; no tracer of ours"},
+		{ProxyConfigInvalid, "proxy.istio.io/config cannot be read; it is left as it is, no tracer"},
+		{ProxyEnvInvalid, "the sidecar's PROXY_CONFIG cannot be read or merged; no tracer"},
+		{EnvConflict, "the sidecar's env for the token is taken, or envFrom may carry it; no tracer"},
+		{MeshVersionUnknown, "Istio's version is not known; no tracer"},
+		{TracerUnsupported, "this proxy does not have the tracer that is asked for; no tracer"},
+	}
+}
