@@ -6,6 +6,9 @@
 //
 // One binary, since the components share most of their packages: it links once and takes a third of the space.
 // Each component still runs as a process of its own.
+//
+// With CONTROLPLANE_PARENT set to the pid of the process that starts it, a component ends as soon as that process has
+// gone, however it went: a killed test leaves nothing running.
 package main
 
 import (
@@ -14,7 +17,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // component runs one part of the control plane with the arguments that follow its name, and returns its exit code.
@@ -35,8 +40,24 @@ func components() []component {
 	}
 }
 
+// parentVariable names the environment variable that ties a component to the process that started it.
+const parentVariable = "CONTROLPLANE_PARENT"
+
 func main() {
+	if parent, err := strconv.Atoi(os.Getenv(parentVariable)); err == nil {
+		go func() {
+			waitForOrphan(parent)
+			os.Exit(1) // nobody is left to ask for a clean end
+		}()
+	}
 	os.Exit(run(os.Args, os.Stderr))
+}
+
+// waitForOrphan returns once this process is no longer a child of parent: the kernel then gives it another one.
+func waitForOrphan(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 func run(args []string, stderr io.Writer) int {

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+func configCommand(io streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Work with configuration files",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("a command is missing: config validate FILE")}
+		},
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "validate FILE",
+		Short: "Check a configuration file",
+		Long: `Check a configuration file (- is standard input) as strictly as serve does, and list every problem with its fix.
+
+What is valid but worth knowing is printed as advice, and does not change the exit code.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return validateConfiguration(args[0], io) },
+	})
+	return cmd
+}
+
+func validateConfiguration(path string, streams streams) error {
+	text, err := readFileOr(streams.in, path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	config, err := settings.Parse(text)
+	if err != nil {
+		return fmt.Errorf("%s is not valid:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	_, _ = fmt.Fprintf(streams.out, "%s is valid\n", path)
+	for _, advice := range config.Advice() {
+		_, _ = fmt.Fprintf(streams.out, "  advice: %s\n", advice)
+	}
+	return nil
+}
+
+// maxConfiguration bounds what is read from standard input; a ConfigMap holds no more.
+const maxConfiguration = 1 << 20
+
+func readFileOr(in io.Reader, path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(io.LimitReader(in, maxConfiguration+1))
+	}
+	return os.ReadFile(path)
+}

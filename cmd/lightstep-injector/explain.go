@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
+)
+
+func explainCommand(io streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain -f FILE|-",
+		Short: "Tell which rules decide about a manifest's pods, and the patch",
+		Long: `Tell which rules decide about a manifest's pods, in order, and the patch. They are the webhook's own.
+
+The objects' namespaces count as labelled, unless the manifests hold the Namespace: its labels and annotations decide then.`,
+		Example: `  lightstep-injector explain -f app.yaml --config config.yaml
+  kubectl get deployment app -o yaml | lightstep-injector explain -f - --config config.yaml`,
+		Args: cobra.NoArgs,
+	}
+	o, output := addOffline(cmd), addOutput(cmd, "table", "json", "yaml")
+	cmd.RunE = func(*cobra.Command, []string) error { return explainManifests(o, output.value, io) }
+	return cmd
+}
+
+// explanation is what is printed of one object.
+type explanation struct {
+	APIVersion string             `json:"apiVersion"`
+	Kind       string             `json:"kind"`
+	Name       string             `json:"name"`
+	Namespace  string             `json:"namespace"`
+	Rules      []explainedRule    `json:"rules"`
+	Injected   bool               `json:"injected"`
+	Reason     inject.Reason      `json:"reason"`
+	Profile    string             `json:"profile,omitempty"`
+	Config     string             `json:"config,omitempty"`
+	Tracer     string             `json:"tracer,omitempty"`
+	Containers []string           `json:"containers"`
+	Warnings   []explainedWarning `json:"warnings"`
+	Patch      []inject.Operation `json:"patch"`
+}
+
+type explainedRule struct {
+	Reason  inject.Reason `json:"reason"`
+	Applies bool          `json:"applies"`
+	Says    string        `json:"says"`
+}
+
+type explainedWarning struct {
+	Code    inject.Code `json:"code"`
+	Message string      `json:"message"`
+}
+
+func explainManifests(o *offline, format string, io streams) error {
+	sources, snap, err := o.load(io.in)
+	if err != nil {
+		return err
+	}
+	explanations := []explanation{}
+	for _, s := range sources {
+		pods, err := manifest.Pods(s.text)
+		if err != nil {
+			return fmt.Errorf("explain %s: %w", s.name, err)
+		}
+		for _, object := range pods {
+			request, err := o.request(object)
+			if err != nil {
+				return fmt.Errorf("explain %s: %s %s: %w", s.name, object.Kind, object.Name, err)
+			}
+			explanations = append(explanations, explain(object, request, snap))
+		}
+	}
+	if format == "table" {
+		return printExplanations(io.out, explanations)
+	}
+	return printValue(io.out, format, explanations)
+}
+
+func explain(object manifest.Object, request *inject.Request, snap *inject.Snapshot) explanation {
+	explained := inject.Explain(request, snap)
+	e := explanation{
+		APIVersion: object.APIVersion, Kind: object.Kind, Name: object.Name, Namespace: request.Namespace,
+		Injected: explained.Result.Injected, Reason: explained.Result.Reason,
+		Profile: explained.Result.Profile, Config: explained.Result.Config, Tracer: string(explained.Result.Tracer),
+		Containers: explained.Result.Containers, Patch: explained.Result.Patch,
+	}
+	for _, rule := range explained.Rules {
+		e.Rules = append(e.Rules, explainedRule{rule.Reason, rule.Applies, rule.Says})
+	}
+	for _, warning := range explained.Result.Warnings {
+		e.Warnings = append(e.Warnings, explainedWarning{warning.Code, warning.Message})
+	}
+	return e
+}
+
+func printExplanations(out io.Writer, explanations []explanation) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for i, e := range explanations {
+		if i > 0 {
+			_, _ = fmt.Fprintln(table)
+		}
+		_, _ = fmt.Fprintln(table, title(manifest.Object{Kind: e.Kind, Name: e.Name}, e.Namespace))
+		for _, rule := range e.Rules {
+			_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\n", rule.Reason, yesNo(rule.Applies), rule.Says)
+		}
+		for _, warning := range e.Warnings {
+			_, _ = fmt.Fprintf(table, "  warning: %s: %s\n", warning.Code, warning.Message)
+		}
+		if err := printPatch(table, e.Patch); err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+func printPatch(out io.Writer, patch []inject.Operation) error {
+	if len(patch) == 0 {
+		_, _ = fmt.Fprintln(out, "  no patch")
+		return nil
+	}
+	_, _ = fmt.Fprintln(out, "  patch")
+	for _, op := range patch {
+		value, err := json.Marshal(op.Value, json.Deterministic(true))
+		if err != nil {
+			return fmt.Errorf("write the value of %s: %w", op.Path, err)
+		}
+		_, _ = fmt.Fprintf(out, "    %s %s %s\n", op.Op, op.Path, value)
+	}
+	return nil
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}

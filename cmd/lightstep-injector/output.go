@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"sigs.k8s.io/yaml"
+)
+
+// choice is a flag that takes one of a few words.
+type choice struct {
+	value string
+	among []string
+}
+
+// String returns the word chosen.
+func (c *choice) String() string { return c.value }
+
+// Type is what help prints behind the flag.
+func (c *choice) Type() string { return strings.Join(c.among, "|") }
+
+// Set chooses a word.
+func (c *choice) Set(value string) error {
+	if !slices.Contains(c.among, value) {
+		return fmt.Errorf("choose one of %s", strings.Join(c.among, ", "))
+	}
+	c.value = value
+	return nil
+}
+
+// addOutput gives a command the flag -o. The first word is the default.
+func addOutput(cmd *cobra.Command, words ...string) *choice {
+	c := &choice{value: words[0], among: words}
+	cmd.Flags().VarP(c, "output", "o", "what to print")
+	complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("output", complete))
+	return c
+}
+
+// printValue prints a value as JSON or YAML.
+func printValue(out io.Writer, format string, value any) error {
+	text, err := json.Marshal(value, json.Deterministic(true), jsontext.WithIndent("  "))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", format, err)
+	}
+	text = append(text, '\n')
+	if format == "yaml" {
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return fmt.Errorf("write %s: %w", format, err)
+		}
+	}
+	_, err = out.Write(text)
+	return err
+}
+
+// coloured tells whether to colour what is written to out: only on a terminal, and not against https://no-color.org.
+func coloured(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes.
+const (
+	exitFine     = 0
+	exitProblems = 1
+	exitUsage    = 2
+)
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// usageError says that the command line is wrong, where only the command itself can tell.
+type usageError struct{ error }
+
+// run runs the command that the arguments name, and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	started := false
+	root := rootCommand(streams{in: stdin, out: stdout, err: stderr})
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	noteStart(root, &started)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitFine
+	}
+	_, _ = fmt.Fprintf(stderr, "error: %s\n", err)
+	if _, wrong := errors.AsType[usageError](err); started && !wrong {
+		return exitProblems
+	}
+	_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
+	return exitUsage
+}
+
+// noteStart has each command note that it has begun: an error before that is one of usage.
+func noteStart(cmd *cobra.Command, started *bool) {
+	if begin := cmd.RunE; begin != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return begin(cmd, args)
+		}
+	}
+	for _, child := range cmd.Commands() {
+		noteStart(child, started)
+	}
+}
+
+func rootCommand(io streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lightstep-injector",
+		Short: "Set up pods to report their spans over TLS, as they are created",
+		Long: `Set up pods to report their spans to Lightstep satellites, or any OTLP backend, over TLS to your own CA.
+
+serve is the admission webhook that does it in a cluster. inject and explain do the same to manifests, without a cluster.
+
+Exit codes: 0 fine, 1 problems found, 2 wrong usage.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		serveCommand(io), injectCommand(io), explainCommand(io), configCommand(io), versionCommand(io),
+	)
+	return root
+}

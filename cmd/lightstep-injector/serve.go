@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/zapr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
+)
+
+// drainDelay is how long requests are still taken after readiness has begun to fail: the apiserver goes on using its
+// connections until the Service's endpoints have followed.
+const drainDelay = 5 * time.Second
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	config           string
+	listen           string
+	metricsListen    string
+	healthListen     string
+	logLevel         zapcore.Level
+	tlsCertFile      string
+	tlsKeyFile       string
+	exposeToken      bool
+	accessTokenFiles []string
+}
+
+func serveCommand(io streams) *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer the apiserver's admission requests",
+		Long: `Answer the apiserver's admission requests.
+
+The cluster is the one of $KUBECONFIG or, inside a cluster, the pod's own. The configuration file is followed: a new one is
+in force at once, and one that is not valid is reported and changes nothing.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), &o, io.err) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.config, "config", "", "configuration file")
+	flags.StringVar(&o.listen, "listen", ":10250", "address to answer admission requests on, over TLS")
+	flags.StringVar(&o.metricsListen, "metrics-listen", ":8080", "address to serve /metrics on")
+	flags.StringVar(&o.healthListen, "health-listen", ":8081", "address to serve /healthz and /readyz on")
+	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least severe lines to log: debug, info, warn or error")
+	flags.StringVar(&o.tlsCertFile, "tls-cert-file", "", "PEM file of the server's certificate chain; followed")
+	flags.StringVar(&o.tlsKeyFile, "tls-key-file", "", "PEM file of the certificate's key; followed")
+	flags.BoolVar(&o.exposeToken, "expose-token-in-annotations", false, "accept profiles with accessToken.delivery: annotation, by which whoever reads pods reads the token")
+	flags.StringArrayVar(&o.accessTokenFiles, "access-token-file", nil, "file with the token of a profile with accessToken.delivery: annotation, as [`PROFILE=`]FILE; repeatable")
+	for _, required := range []string{"config", "tls-cert-file", "tls-key-file"} {
+		cobra.CheckErr(cmd.MarkFlagRequired(required))
+	}
+	return cmd
+}
+
+// serve runs until it is told to stop, or something that it cannot do without fails.
+func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
+	stopping, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log, restore := setUpLog(o.logLevel, stderr)
+	defer restore()
+
+	file, config, err := o.loadConfiguration()
+	if err != nil {
+		return err
+	}
+	client, err := metadataClient()
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	metrics, err := newMetrics(registry)
+	if err != nil {
+		return err
+	}
+	certificate, err := certwatcher.New(o.tlsCertFile, o.tlsKeyFile)
+	if err != nil {
+		return fmt.Errorf("read certificate %s and key %s: %w", o.tlsCertFile, o.tlsKeyFile, err)
+	}
+	store := snapshot.NewStore(config, ownNamespace(), version())
+	watch := snapshot.NewWatch(client, store, log)
+	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
+	if err != nil {
+		return usageError{fmt.Errorf("--listen: %w", err)}
+	}
+	reload := reloader{store: store, metrics: metrics, log: log}
+	reload.loaded(config)
+
+	running, finish := context.WithCancel(context.WithoutCancel(ctx))
+	defer finish()
+	group, running := errgroup.WithContext(running)
+	group.Go(func() error { return server.Start(running) })
+	group.Go(func() error { return certificate.Start(running) })
+	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
+	group.Go(func() error { watch.Run(running); return nil })
+	group.Go(func() error {
+		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, watch, server.StartedChecker())))
+	})
+	group.Go(func() error {
+		return webhook.ListenAndServe(running, o.metricsListen, metricsHandler(registry))
+	})
+	group.Go(func() error { drain(stopping, running, log); finish(); return nil })
+	log.Info("serving", zap.String("version", version()), zap.String("listen", o.listen), zap.String("config", config.Hash()))
+	return group.Wait()
+}
+
+// drain returns when the process has been told to stop, and the apiserver has had the time to notice.
+func drain(stopping, running context.Context, log *zap.Logger) {
+	select {
+	case <-stopping.Done():
+	case <-running.Done():
+		return
+	}
+	log.Info("stopping: no longer ready; requests are answered while the apiserver turns away", zap.Duration("for", drainDelay))
+	select {
+	case <-time.After(drainDelay):
+	case <-running.Done():
+	}
+}
+
+// ready says what keeps requests from being answered well.
+func ready(stopping context.Context, watch *snapshot.Watch, listening healthz.Checker) healthz.Checker {
+	return func(r *http.Request) error {
+		if stopping.Err() != nil {
+			return errors.New("stopping")
+		}
+		select {
+		case <-watch.Synced():
+			return listening(r)
+		default:
+			return errors.New("the cluster's namespaces and Secrets have not been listed yet")
+		}
+	}
+}
+
+// reloader puts configurations in force and says so.
+type reloader struct {
+	store   *snapshot.Store
+	metrics *webhook.Metrics
+	log     *zap.Logger
+}
+
+func (r *reloader) use(config *settings.Settings) {
+	r.store.UseSettings(config)
+	r.log.Info("configuration reloaded", zap.String("config", config.Hash()))
+	r.loaded(config)
+}
+
+func (r *reloader) loaded(config *settings.Settings) {
+	r.metrics.ConfigLoaded()
+	for _, line := range config.Advice() {
+		r.log.Info("configuration: " + line)
+	}
+}
+
+func (r *reloader) refuse(err error) {
+	r.metrics.ConfigRefused()
+	r.log.Error("configuration refused; the last good one stays in force", zap.Error(err),
+		zap.String("config", r.store.Current().Settings.Hash()))
+}
+
+// loadConfiguration reads the configuration file, and gives it the access tokens that it needs.
+func (o *serveOptions) loadConfiguration() (*snapshot.File, *settings.Settings, error) {
+	tokens, err := accessTokens(o.accessTokenFiles)
+	if err != nil {
+		return nil, nil, err
+	}
+	file := &snapshot.File{Path: o.config, Parse: func(content []byte) (*settings.Settings, error) {
+		config, err := settings.Parse(content)
+		if err != nil {
+			return nil, err
+		}
+		if err := o.allowTokens(config.AnnotationProfiles(), tokens); err != nil {
+			return nil, err
+		}
+		return config.WithAccessTokens(tokens)
+	}}
+	config, err := file.Load()
+	return file, config, err
+}
+
+// allowTokens refuses profiles that would put a token into annotations unasked, or that have no token to put there.
+func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) error {
+	for _, profile := range profiles {
+		if !o.exposeToken {
+			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, by which whoever reads pods reads the token: "+
+				"set it to secret, or accept that with --expose-token-in-annotations", profile)
+		}
+		_, named := tokens[profile]
+		_, unnamed := tokens[""]
+		if !named && !(unnamed && len(profiles) == 1) {
+			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, and there is no token for it: "+
+				"give one with --access-token-file %s=FILE", profile, profile)
+		}
+	}
+	return nil
+}
+
+// setUpLog makes the process's log, JSON lines, and sends the libraries' errors there too. What it returns undoes that.
+func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
+	encoder := zap.NewProductionEncoderConfig()
+	encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	encoder.EncodeDuration = zapcore.StringDurationEncoder
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(stderr)), level))
+
+	libraries := zapr.NewLogger(log.WithOptions(zap.IncreaseLevel(max(level, zapcore.ErrorLevel))))
+	ctrllog.SetLogger(libraries)
+	klog.SetLogger(libraries)
+	restore := zap.RedirectStdLog(log.Named("http"))
+	return log, func() {
+		restore()
+		klog.ClearLogger()
+		_ = log.Sync()
+	}
+}
+
+// metadataClient reads objects' metadata, and nothing else of them.
+func metadataClient() (metadata.Interface, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
+	}
+	config.UserAgent = "lightstep-injector/" + version()
+	client, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
+	return client, nil
+}
+
+// ownNamespace is the namespace that this process runs in; empty outside a cluster.
+func ownNamespace() string {
+	if name := os.Getenv("POD_NAMESPACE"); name != "" {
+		return name
+	}
+	content, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(content))
+}
+
+// newMetrics registers the injector's metrics, and those of the process and its runtime.
+func newMetrics(registry *prometheus.Registry) (*webhook.Metrics, error) {
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return webhook.NewMetrics(registry)
+}
+
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return mux
+}

@@ -1,0 +1,89 @@
+package injector
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// CA is a certificate authority for one run: as the webhook CA it signs the webhook's certificate, and its certificate
+// does as a satellite CA.
+type CA struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	// PEM is the certificate.
+	PEM []byte
+}
+
+// lifetime of certificates: no run takes longer.
+const lifetime = 24 * time.Hour
+
+// NewCA makes a CA.
+func NewCA(name string) (*CA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the CA %s: %w", name, err)
+	}
+	template := certificate(name)
+	template.IsCA, template.BasicConstraintsValid = true, true
+	template.KeyUsage = x509.KeyUsageCertSign
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("make the CA %s: %w", name, err)
+	}
+	return &CA{certificate: template, key: key, PEM: pemOf("CERTIFICATE", der)}, nil
+}
+
+// writeServing writes a serving certificate for the host, a name or an address, and its key.
+func (ca *CA) writeServing(dir, host string) (certFile, keyFile string, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
+	}
+	template := certificate(host)
+	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, key.Public(), ca.key)
+	if err != nil {
+		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
+	}
+	certFile, keyFile = filepath.Join(dir, "webhook.crt"), filepath.Join(dir, "webhook.key")
+	if err := os.WriteFile(certFile, pemOf("CERTIFICATE", der), 0o600); err != nil {
+		return "", "", fmt.Errorf("write the certificate for %s: %w", host, err)
+	}
+	if err := os.WriteFile(keyFile, pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
+		return "", "", fmt.Errorf("write the key for %s: %w", host, err)
+	}
+	return certFile, keyFile, nil
+}
+
+func certificate(name string) *x509.Certificate {
+	now := time.Now()
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    now.Add(-time.Minute),
+		NotAfter:     now.Add(lifetime),
+	}
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}

@@ -1,0 +1,181 @@
+package injector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
+	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+)
+
+// Options says how the injector is run.
+type Options struct {
+	// Binary is what Build gave.
+	Binary string
+	// Config is the configuration file.
+	Config string
+	// Flags are added to those of `serve`.
+	Flags []string
+	// WebhookHost is the name or address under which the API server of an existing cluster reaches this machine.
+	WebhookHost string
+}
+
+// Injector is one that is registered, and, between Start and Stop or Kill, one that runs.
+type Injector struct {
+	options Options
+	cluster *cluster.Cluster
+	run     *cluster.Run
+
+	listen, health, metrics string
+	certFile, keyFile       string
+	registered              []func(context.Context) error // each takes one thing away again
+	process                 *process.Process
+}
+
+const (
+	// readyTimeout bounds the time from its start until the injector answers.
+	readyTimeout = 30 * time.Second
+	// drainTimeout bounds the time that it takes to end: longer than it goes on serving by design.
+	drainTimeout = 30 * time.Second
+)
+
+// New makes the certificates, picks the ports and registers the injector in the cluster. It does not run yet.
+func New(ctx context.Context, c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, error) {
+	i := &Injector{options: options, cluster: c, run: run}
+	ca, err := NewCA("webhook CA")
+	if err != nil {
+		return nil, err
+	}
+	if err := i.pickAddresses(); err != nil {
+		return nil, err
+	}
+	if i.certFile, i.keyFile, err = ca.writeServing(run.Dir, i.serverName()); err != nil {
+		return nil, err
+	}
+	if err := i.register(ctx, ca.PEM); err != nil {
+		return nil, errors.Join(fmt.Errorf("register the webhook: %w", err), i.Unregister(ctx))
+	}
+	return i, nil
+}
+
+// Start runs the injector, and returns when it says that it is ready.
+func (i *Injector) Start(ctx context.Context) error {
+	started, err := process.Start(process.Spec{
+		Name: "lightstep-injector",
+		Path: i.options.Binary,
+		Args: append([]string{
+			"serve",
+			"--config", i.options.Config,
+			"--listen", i.listen,
+			"--health-listen", i.health,
+			"--metrics-listen", i.metrics,
+			"--tls-cert-file", i.certFile,
+			"--tls-key-file", i.keyFile,
+		}, i.options.Flags...),
+		Env: []string{"KUBECONFIG=" + i.cluster.Kubeconfig, "POD_NAMESPACE=" + Namespace},
+		Log: i.LogFile(),
+	})
+	if err != nil {
+		return err
+	}
+	i.process = started
+	return i.waitUntilReady(ctx)
+}
+
+// Stop asks the injector to end, as a kubelet would, and waits until it has.
+func (i *Injector) Stop() error {
+	if i.process == nil {
+		return nil
+	}
+	return i.process.Stop(drainTimeout)
+}
+
+// Kill ends it at once, as a crash would.
+func (i *Injector) Kill() {
+	if i.process != nil {
+		i.process.Kill()
+	}
+}
+
+// LogFile is where its log goes.
+func (i *Injector) LogFile() string { return i.run.Log("lightstep-injector") }
+
+func (i *Injector) waitUntilReady(ctx context.Context) error {
+	last := errors.New("never asked")
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
+		if err := i.process.Ended(); err != nil {
+			return false, err
+		}
+		last = i.Ready(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until the injector is ready: %w: %w; the end of its log:\n%s", err, last, process.Tail(i.LogFile(), 15))
+	}
+	return nil
+}
+
+// Ready asks the injector whether it is ready, and returns why not.
+func (i *Injector) Ready(ctx context.Context) error {
+	response, err := get(ctx, "http://"+i.health+"/readyz")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET /readyz: %s", response.Status)
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(request)
+}
+
+// pickAddresses picks free ports: on the Service's ClusterIP for the webhook, or on every interface where the API server
+// is on another machine.
+func (i *Injector) pickAddresses() error {
+	host := clusterIP
+	if i.options.WebhookHost != "" {
+		host = ""
+	}
+	for _, address := range []struct {
+		to   *string
+		host string
+	}{{&i.listen, host}, {&i.health, "127.0.0.1"}, {&i.metrics, "127.0.0.1"}} {
+		listener, err := net.Listen("tcp", net.JoinHostPort(address.host, "0"))
+		if err != nil {
+			return fmt.Errorf("find a free port: %w", err)
+		}
+		_, port, err := net.SplitHostPort(listener.Addr().String())
+		if err := errors.Join(err, listener.Close()); err != nil {
+			return fmt.Errorf("find a free port: %w", err)
+		}
+		*address.to = net.JoinHostPort(address.host, port)
+	}
+	return nil
+}
+
+// WriteConfig puts a configuration into a file as an editor does: under another name first, then renamed.
+func WriteConfig(file string, config []byte) error {
+	temporary := filepath.Join(filepath.Dir(file), ".new-"+filepath.Base(file))
+	if err := os.WriteFile(temporary, config, 0o600); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	if err := os.Rename(temporary, file); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+)
+
+// apiserver answers watches as the real one does, over HTTP: the initial list as a stream, then what a test sends. It
+// shows what the real one, in e2e, cannot: every request's selector, and refusals.
+type apiserver struct {
+	mu      sync.Mutex
+	watches map[string]chan string // by resource and selector
+	asked   []string
+	refuse  string // a resource that is forbidden
+}
+
+func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query, resource := r.URL.Query(), strings.TrimPrefix(r.URL.Path, "/api/v1/")
+	key := resource + " " + query.Get("labelSelector") + query.Get("fieldSelector")
+	a.mu.Lock()
+	a.asked = append(a.asked, key+" "+r.Header.Get("Accept"))
+	events, refuse := a.watches[key], a.refuse
+	a.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if resource == refuse || query.Get("watch") != "true" {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`)
+		return
+	}
+	for {
+		select {
+		case event := <-events:
+			_, _ = fmt.Fprintln(w, event)
+			_ = http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func event(t *testing.T, kind string, object *metav1.PartialObjectMetadata) string {
+	t.Helper()
+	object.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}
+	object.ResourceVersion = "1"
+	encoded, err := json.Marshal(map[string]any{"type": kind, "object": object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encoded)
+}
+
+// listed ends the initial list.
+func listed(t *testing.T) string {
+	return event(t, "BOOKMARK", namespace("", map[string]string{metav1.InitialEventsAnnotationKey: "true"}))
+}
+
+const (
+	watchNamespaces = "namespaces lightstep.com/injection=enabled"
+	watchCA         = "secrets metadata.name=" + ca
+	watchToken      = "secrets metadata.name=" + token
+	watchOther      = "secrets metadata.name=other"
+)
+
+// watching runs a Watch against the apiserver, and ends it with the test.
+func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
+	t.Helper()
+	api.watches = map[string]chan string{}
+	for _, key := range []string{watchNamespaces, watchCA, watchToken, watchOther} {
+		api.watches[key] = make(chan string, 10)
+	}
+	server := httptest.NewServer(api)
+	client, err := metadata.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, logs := observer.New(zap.InfoLevel)
+	watch := NewWatch(client, NewStore(configuration(t, ca), "", ""), zap.New(core))
+	ctx, done := t.Context(), make(chan struct{})
+	go func() {
+		defer close(done)
+		watch.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		<-done
+		server.Close()
+	})
+	return watch, logs
+}
+
+// eventually waits until the store's snapshot is as wanted.
+func eventually(t *testing.T, store *Store, what string, wanted func(now *published) bool) {
+	t.Helper()
+	deadline := time.After(soon)
+	for {
+		now := store.current.Load()
+		if wanted(now) {
+			return
+		}
+		select {
+		case <-now.superseded:
+		case <-deadline:
+			t.Fatalf("it never came to: %s; the namespaces are %+v", what, now.snapshot.Namespaces)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	api := &apiserver{}
+	watch, logs := watching(t, api)
+	shop := func() *metav1.PartialObjectMetadata { return namespace("shop", nil) }
+	caInShop := func() *metav1.PartialObjectMetadata { o := namespace(ca, nil); o.Namespace = "shop"; return o }
+
+	api.watches[watchNamespaces] <- event(t, "ADDED", shop())
+	api.watches[watchNamespaces] <- listed(t)
+	eventually(t, watch.Store, "shop is known", func(now *published) bool { return len(now.snapshot.Namespaces) == 1 })
+	select {
+	case <-watch.Synced():
+		t.Error("synced before the Secrets are known")
+	default:
+	}
+	api.watches[watchCA] <- listed(t)
+	api.watches[watchToken] <- listed(t)
+	select {
+	case <-watch.Synced():
+	case <-time.After(soon):
+		t.Fatal("not synced")
+	}
+	eventually(t, watch.Store, "the satellite CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing[ca] })
+	api.watches[watchCA] <- event(t, "ADDED", caInShop())
+	eventually(t, watch.Store, "the satellite CA is there", func(now *published) bool { return !now.snapshot.Namespaces["shop"].Missing[ca] })
+
+	watch.Store.UseSettings(configuration(t, "other"))
+	api.watches[watchOther] <- listed(t)
+	eventually(t, watch.Store, "the other CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing["other"] })
+
+	api.watches[watchNamespaces] <- event(t, "DELETED", shop())
+	eventually(t, watch.Store, "shop is forgotten", func(now *published) bool { return len(now.snapshot.Namespaces) == 0 })
+	if logs.Len() > 0 {
+		t.Errorf("logged: %v", logs.All())
+	}
+	api.mu.Lock()
+	defer api.mu.Unlock()
+	for _, asked := range api.asked {
+		if !strings.Contains(asked, "as=PartialObjectMetadata") {
+			t.Errorf("asked for more than metadata: %s", asked)
+		}
+	}
+}
+
+func TestForbiddenSecretsAreNotMissing(t *testing.T) {
+	api := &apiserver{refuse: "secrets"}
+	watch, logs := watching(t, api)
+	api.watches[watchNamespaces] <- event(t, "ADDED", namespace("shop", nil))
+	api.watches[watchNamespaces] <- listed(t)
+	select {
+	case <-watch.Synced():
+	case <-time.After(soon):
+		t.Fatal("a refused watch keeps the process from being ready")
+	}
+	if missing := watch.Store.Current().Namespaces["shop"].Missing; missing != nil {
+		t.Errorf("claimed missing: %v", missing)
+	}
+	if got := logs.FilterMessageSnippet("watch failed").Len(); got != 2 {
+		t.Errorf("%d lines for two refused watches", got)
+	}
+}
