@@ -104,7 +104,7 @@ func (p *planner) readyForLightstep() bool {
 		p.warn(CAMissing, "the sidecar cannot have the satellite CA at %s, so no tracer is set up: mend the conflict", s.CACertificate.MountPath)
 	case byAnnotation && !p.snap.Offline && !s.TokenAllowed(namespace):
 		p.warn(TokenNotAllowed, "namespace %s is not in accessToken.allowedNamespaces of profile %s, so no tracer is set up", namespace, s.Profile)
-	case byAnnotation && s.Token == "":
+	case byAnnotation && !s.Token.Given():
 		p.warn(TokenMissing, "no access token is given for profile %s, so no tracer is set up: use --access-token-file", s.Profile)
 	case !byAnnotation && missing[s.AccessToken.SecretName]:
 		p.warn(TokenMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.AccessToken.SecretName, namespace)

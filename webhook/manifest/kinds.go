@@ -97,13 +97,14 @@ func (f found) typed() (jsontext.Value, error) {
 	if err := json.Unmarshal(f.value, &fields); err != nil {
 		return nil, err
 	}
-	delete(fields, "apiVersion")
-	delete(fields, "kind")
-	return json.Marshal(struct {
-		APIVersion string                    `json:"apiVersion"`
-		Kind       string                    `json:"kind"`
-		Fields     map[string]jsontext.Value `json:",inline"`
-	}{f.apiVersion, f.kind, fields}, json.Deterministic(true))
+	for name, value := range map[string]string{"apiVersion": f.apiVersion, "kind": f.kind} {
+		quoted, err := jsontext.AppendQuote(nil, value)
+		if err != nil {
+			return nil, err
+		}
+		fields[name] = quoted
+	}
+	return json.Marshal(fields, json.Deterministic(true))
 }
 
 // lookup returns the value that a path through objects leads to, nil where there is none.

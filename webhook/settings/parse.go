@@ -33,8 +33,9 @@ type compiledProfile struct {
 	hash  string
 }
 
-// Token is an access token's value. It never prints itself.
-type Token string
+// Token is an access token. It never prints its value: not by itself, and not as a field of something else, which is why
+// it is a pointer inside.
+type Token struct{ value *string }
 
 // String keeps a token out of logs and errors.
 func (Token) String() string { return "[redacted]" }
@@ -42,8 +43,16 @@ func (Token) String() string { return "[redacted]" }
 // GoString keeps a token out of %#v.
 func (Token) GoString() string { return "[redacted]" }
 
+// Given tells whether there is a token at all.
+func (t Token) Given() bool { return t.value != nil && *t.value != "" }
+
 // Reveal returns the value, for the one place that is meant to hold it.
-func (t Token) Reveal() string { return string(t) }
+func (t Token) Reveal() string {
+	if t.value == nil {
+		return ""
+	}
+	return *t.value
+}
 
 // Default returns the settings of an empty configuration: one profile with no satellite address yet.
 func Default() *Settings {
@@ -199,7 +208,7 @@ func (s *Settings) WithAccessTokens(tokens map[string]string) (*Settings, error)
 		if !slices.Contains(deliver, name) {
 			return nil, fmt.Errorf("an access token is given for profile %q, which is not one with accessToken.delivery: annotation (those are %q)", name, deliver)
 		}
-		known[name] = Token(token)
+		known[name] = Token{&token}
 	}
 	return compile(s.configuration, known), nil
 }
@@ -207,7 +216,7 @@ func (s *Settings) WithAccessTokens(tokens map[string]string) (*Settings, error)
 func (s *Settings) tokens() map[string]Token {
 	tokens := map[string]Token{}
 	for name, profile := range s.profiles {
-		if profile.token != "" {
+		if profile.token.Given() {
 			tokens[name] = profile.token
 		}
 	}

@@ -93,7 +93,8 @@ func checkAddress(address string) error {
 		return fmt.Errorf("leave out %s://; write host:port, such as %s", scheme, hostPortOf(rest))
 	}
 	u, err := url.Parse("//" + address)
-	if err != nil || u.Host != address || u.Hostname() == "" {
+	bare := !strings.HasPrefix(address, "[") && strings.Count(address, ":") > 1
+	if err != nil || bare || u.Host != address || u.Hostname() == "" {
 		return fmt.Errorf("write host:port, with IPv6 in brackets, such as lightstep-satellite.lightstep:9292 or [fd00::1]:9292")
 	}
 	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {

@@ -1,0 +1,67 @@
+# Everything here needs Go, make and git alone. `make` says what there is.
+
+# One set of build flags for everything, so that packages are compiled once.
+export CGO_ENABLED = 0
+export GOFLAGS = -trimpath
+
+modules := . e2e e2e/controlplane tools
+lint := $(CURDIR)/.cache/bin/golangci-lint
+fuzztime ?= 10m
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/lightstep-injector
+	go build -o bin/ ./cmd/lightstep-injector
+
+.PHONY: demo
+demo: ## See Bookinfo come up injected on a real control plane (DEMO_KEEP=1 leaves it up)
+	@go build -C e2e -o $(CURDIR)/.cache/bin/demo ./cmd/demo
+	@.cache/bin/demo $(if $(DEMO_KEEP),--keep) $(if $(CLUSTER_KUBECONFIG),--kubeconfig $(CLUSTER_KUBECONFIG) --webhook-host $(WEBHOOK_HOST))
+
+.PHONY: test
+test: verify unit e2e ## Everything: verify, unit and e2e
+
+.PHONY: unit
+unit: ## The main module's tests
+	go test ./...
+
+.PHONY: e2e
+e2e: ## The program against a real apiserver, black box; the demo is one of the tests
+	go test -C e2e -timeout 30m ./...
+
+.PHONY: race
+race: ## The main module's tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./... -args -pods=2000
+
+.PHONY: bench
+bench: ## The webhook beside the floor and the usual way, and the decision beside one read of every byte
+	go test -run '^$$' -bench . -benchmem ./webhook
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as many pods
+	go test -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(fuzztime) ./webhook
+	go test -run '^$$' -fuzz '^FuzzProxyConfig$$' -fuzztime $(fuzztime) ./webhook/istio
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(fuzztime) ./webhook/settings
+	go test -run '^$$' -fuzz '^FuzzStream$$' -fuzztime $(fuzztime) ./webhook/manifest
+	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
+
+.PHONY: verify
+verify: $(lint) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
+	@for m in . e2e e2e/controlplane; do echo "lint $$m" && (cd $$m && $(lint) fmt --diff && $(lint) run) || exit 1; done
+	@for m in $(modules); do echo "go mod tidy $$m" && go -C $$m mod tidy -diff || exit 1; done
+	@./tools/vulncheck
+
+.PHONY: fmt
+fmt: $(lint) ## Format
+	@for m in . e2e e2e/controlplane; do (cd $$m && $(lint) fmt) || exit 1; done
+
+$(lint): tools/go.mod tools/go.sum
+	@echo "building golangci-lint, once"
+	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## Remove what was built here, the cached control plane included
+	rm -rf bin .cache

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const served = `
+apiVersion: injector.lightstep.com/v1alpha1
+kind: InjectorConfiguration
+profiles:
+  default:
+    satellite: {address: "satellite.example.com:443"}
+`
+
+const servedByAnnotation = served + `
+  seed:
+    satellite: {address: "satellite.example.com:443"}
+    accessToken: {delivery: annotation, allowedNamespaces: [seed]}
+    mesh: {istioVersion: "1.7.8"}
+`
+
+// serveArgs writes what serve needs into a folder, and returns its arguments.
+func serveArgs(t *testing.T, config string) (dir string, args []string) {
+	t.Helper()
+	dir = t.TempDir()
+	put := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("KUBECONFIG", put("kubeconfig", `{"apiVersion": "v1", "kind": "Config", "current-context": "a",
+		"contexts": [{"name": "a", "context": {"cluster": "a"}}], "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}]}`))
+	t.Setenv("POD_NAMESPACE", "lightstep-injector")
+	put("token", "canary\n")
+	certificate, key := certificateFiles(t)
+	return dir, []string{
+		"serve", "--config", put("config.yaml", config), "--tls-cert-file", put("tls.crt", certificate), "--tls-key-file", put("tls.key", key),
+		"--listen", unused(t), "--health-listen", unused(t), "--metrics-listen", unused(t),
+	}
+}
+
+func TestServeRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name, config string
+		more         []string
+		code         int
+		says         string
+	}{
+		{"no configuration file", served, []string{"--config", "none.yaml"}, 1, "none.yaml"},
+		{"a configuration that is not valid", "apiVersion: v9", nil, 1, "apiVersion"},
+		{"no certificate", served, []string{"--tls-cert-file", "none.crt"}, 1, "none.crt"},
+		{"an address that is none", served, []string{"--listen", "10250"}, 2, "HOST:PORT"},
+		{"a log level that is none", served, []string{"--log-level", "loud"}, 2, "--log-level"},
+		{"a token in annotations, unasked", servedByAnnotation, []string{"--access-token-file", "seed=token"}, 1, "--expose-token-in-annotations"},
+		{"a token in annotations, without one", servedByAnnotation, []string{"--expose-token-in-annotations"}, 1, "--access-token-file seed=FILE"},
+		{"a token for no profile", served, []string{"--access-token-file", "other=token"}, 1, "other"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir, args := serveArgs(t, test.config)
+			t.Chdir(dir)
+			var stderr bytes.Buffer
+			code := run(t.Context(), append(args, test.more...), nil, io.Discard, &stderr)
+			if code != test.code || !strings.Contains(stderr.String(), test.says) || strings.Contains(stderr.String(), "canary") {
+				t.Errorf("exit %d, want %d and %q: %s", code, test.code, test.says, &stderr)
+			}
+		})
+	}
+}
+
+func TestServeAcceptsATokenForAnnotations(t *testing.T) {
+	dir, _ := serveArgs(t, servedByAnnotation)
+	for _, files := range [][]string{{filepath.Join(dir, "token")}, {"seed=" + filepath.Join(dir, "token")}} {
+		o := serveOptions{config: filepath.Join(dir, "config.yaml"), exposeToken: true, accessTokenFiles: files}
+		if _, _, err := o.loadConfiguration(); err != nil {
+			t.Errorf("%v: %s", files, err)
+		}
+	}
+}
+
+// Without a cluster serve lives, answers, and is not ready; told to stop, it ends well.
+func TestServeWithoutACluster(t *testing.T) {
+	_, args := serveArgs(t, served)
+	listen, health := args[8], args[10]
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, args, nil, io.Discard, io.Discard) }()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the certificate is not what is tested
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for url, want := range map[string]int{
+		"http://" + health + "/healthz": http.StatusOK,
+		"http://" + health + "/readyz":  http.StatusServiceUnavailable,
+		"https://" + listen + "/inject": http.StatusMethodNotAllowed,
+	} {
+		if got := statusOf(t, client, url); got != want {
+			t.Errorf("%s: %d, want %d", url, got, want)
+		}
+	}
+	stop()
+	select {
+	case code := <-ended:
+		if code != 0 {
+			t.Errorf("exit %d", code)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("serve does not stop")
+	}
+}
+
+// statusOf calls until something answers.
+func statusOf(t *testing.T, client *http.Client, url string) int {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		response, err := client.Get(url)
+		if err == nil {
+			_ = response.Body.Close()
+			return response.StatusCode
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// unused is an address that nobody listens on.
+func unused(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// certificateFiles are a certificate and its key, in PEM.
+func certificateFiles(t *testing.T) (certificate, key string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS()
+	defer server.Close()
+	pair := server.TLS.Certificates[0]
+	encodedKey, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encodedKey}))
+}
