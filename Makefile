@@ -34,7 +34,8 @@ e2e: ## The program against a real apiserver, black box; the demo is one of the 
 
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race ./... -args -pods=2000
+	CGO_ENABLED=1 go test -race ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest
+	CGO_ENABLED=1 go test -race ./webhook/inject -pods=5000
 
 .PHONY: bench
 bench: ## The webhook beside the floor and the usual way, and the decision beside one read of every byte

@@ -54,21 +54,24 @@ type pod struct {
 // metadata is inject.Metadata as it stands in the input.
 type metadata struct {
 	inject.Metadata
-	ManagedFields span `json:"managedFields"`
+	Owners        list[inject.Owner] `json:"ownerReferences"`
+	ManagedFields span               `json:"managedFields"`
 }
 
 // spec is inject.Spec as it stands in the input.
 type spec struct {
 	inject.Spec
-	Containers     []container `json:"containers"`
-	InitContainers []container `json:"initContainers"`
+	Volumes        list[inject.Volume] `json:"volumes"`
+	Containers     list[container]     `json:"containers"`
+	InitContainers list[container]     `json:"initContainers"`
 }
 
 // container is inject.Container as it stands in the input: its environment is not decoded before its name is known.
 type container struct {
 	inject.Container
-	Env     span `json:"env"`
-	EnvFrom span `json:"envFrom"`
+	Mounts  list[inject.Mount] `json:"volumeMounts"`
+	Env     span               `json:"env"`
+	EnvFrom span               `json:"envFrom"`
 }
 
 // decodeReview reads an AdmissionReview. With an error, the review holds what stood before the fault: its UID, often.
@@ -102,11 +105,13 @@ func (p *pod) decode(input []byte) (inject.Pod, error) {
 	var out inject.Pod
 	if p.Metadata != nil {
 		out.Metadata = &p.Metadata.Metadata
+		out.Metadata.Owners = p.Metadata.Owners
 	}
 	if p.Spec == nil {
 		return out, nil
 	}
 	out.Spec = &p.Spec.Spec
+	out.Spec.Volumes = p.Spec.Volumes
 	var errs [2]error
 	out.Spec.Containers, errs[0] = decodeContainers(p.Spec.Containers, input)
 	out.Spec.InitContainers, errs[1] = decodeContainers(p.Spec.InitContainers, input)
@@ -125,20 +130,56 @@ func decodeContainers(in []container, input []byte) ([]inject.Container, error) 
 			}
 		}
 		out[i] = in[i].Container
+		out[i].Mounts = in[i].Mounts
 	}
 	return out, nil
 }
 
 func (c *container) decodeEnvironment(input []byte) error {
-	if err := c.Env.decode(input, &c.Container.Env); err != nil {
+	var variables list[inject.EnvVar]
+	if err := c.Env.decode(input, &variables); err != nil {
 		return fmt.Errorf("env: %s", fault(err))
 	}
-	var sources []struct{}
+	var sources list[struct{}]
 	if err := c.EnvFrom.decode(input, &sources); err != nil {
 		return fmt.Errorf("envFrom: %s", fault(err))
 	}
-	c.Container.EnvFrom = len(sources) > 0
+	c.Container.Env, c.Container.EnvFrom = variables, len(sources) > 0
 	return nil
+}
+
+// maxList bounds every list that is decoded, far beyond what any pod has: `{},` costs its sender three bytes, and a
+// container costs hundreds here and in the answer.
+const maxList = 1000
+
+// errLongList says that a list is longer than maxList.
+var errLongList = fmt.Errorf("a list of more than %d", maxList)
+
+// list is a list of the input, of maxList elements at most.
+type list[T any] []T
+
+// UnmarshalJSONFrom reads the elements one by one.
+func (l *list[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if dec.PeekKind() != jsontext.KindBeginArray {
+		return json.UnmarshalDecode(dec, (*[]T)(l)) // null, or an error
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	const usual = 4
+	*l = make([]T, 0, usual)
+	for dec.PeekKind() != jsontext.KindEndArray {
+		if len(*l) == maxList {
+			return errLongList
+		}
+		var zero T
+		*l = append(*l, zero)
+		if err := json.UnmarshalDecode(dec, &(*l)[len(*l)-1]); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
 }
 
 // span is where a value stands in the input. The decoder validates the value without making anything of it.
@@ -178,6 +219,9 @@ func decodeUID(beginning []byte) string {
 // fault says what is wrong with the input, and where, without repeating any of it: the decoder's own messages quote
 // values and the names that users chose, and what a pod holds belongs in no log.
 func fault(err error) string {
+	if errors.Is(err, errLongList) {
+		return errLongList.Error()
+	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		return fmt.Sprintf("a JSON %s at byte %d cannot be read as %s", semantic.JSONKind, semantic.ByteOffset, semantic.GoType)
 	}

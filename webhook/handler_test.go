@@ -185,7 +185,9 @@ func apply(t *testing.T, pod *corev1.Pod, patch []byte) *corev1.Pod {
 
 func TestTheSameRequestTheSameBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e, body := newEdge(t), testReview(t, testPod(3))
+		bare := testPod(3)
+		bare.Labels, bare.Annotations = nil, nil // both are then added as a whole
+		e, body := newEdge(t), testReview(t, bare)
 		first := e.call(body).Body.String()
 		for range 20 {
 			if again := e.call(body).Body.String(); again != first {
@@ -270,6 +272,8 @@ func TestBadRequests(t *testing.T) {
 		{"another kind", "POST", "application/json", strings.Replace(object("{}"), "AdmissionReview", "Review", 1), 200, "AdmissionReview"},
 		{"a name twice", "POST", "application/json", object(`{"spec":{},"spec":{}}`), 200, "twice"},
 		{"a pod of another form", "POST", "application/json", object(`{"spec":{"containers":"none"}}`), 200, "cannot be read"},
+		{"containers without end", "POST", "application/json", object(`{"spec":{"containers":[` + strings.Repeat("{},", maxList) + `{}]}}`), 200, "more than 1000"},
+		{"a sidecar's env without end", "POST", "application/json", object(`{"spec":{"containers":[{"name":"istio-proxy","env":[` + strings.Repeat("{},", maxList) + `{}]}]}}`), 200, "more than 1000"},
 		{"a sidecar of another form", "POST", "application/json", object(`{"spec":{"containers":[{"name":"istio-proxy","env":{}}]}}`), 200, "env"},
 		{"a deletion", "POST", "application/json", strings.Replace(object("null"), "CREATE", "DELETE", 1), 200, "creation of pods"},
 		{"a subresource", "POST", "application/json", review(`"uid":"u","subResource":"ephemeralcontainers",` + pods), 200, "creation of pods"},

@@ -72,7 +72,7 @@ in force at once, and one that is not valid is reported and changes nothing.`,
 	flags.BoolVar(&o.exposeToken, "expose-token-in-annotations", false, "accept profiles with accessToken.delivery: annotation, by which whoever reads pods reads the token")
 	flags.StringArrayVar(&o.accessTokenFiles, "access-token-file", nil, "file with the token of a profile with accessToken.delivery: annotation, as [`PROFILE=`]FILE; repeatable")
 	for _, required := range []string{"config", "tls-cert-file", "tls-key-file"} {
-		cobra.CheckErr(cmd.MarkFlagRequired(required))
+		_ = cmd.MarkFlagRequired(required) // fails for a flag that does not exist
 	}
 	return cmd
 }
@@ -212,7 +212,7 @@ func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) 
 		}
 		_, named := tokens[profile]
 		_, unnamed := tokens[""]
-		if !named && !(unnamed && len(profiles) == 1) {
+		if !named && (!unnamed || len(profiles) > 1) {
 			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, and there is no token for it: "+
 				"give one with --access-token-file %s=FILE", profile, profile)
 		}
@@ -267,7 +267,10 @@ func ownNamespace() string {
 
 // newMetrics registers the injector's metrics, and those of the process and its runtime.
 func newMetrics(registry *prometheus.Registry) (*webhook.Metrics, error) {
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	if err := errors.Join(registry.Register(collectors.NewGoCollector()), registry.Register(process)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	return webhook.NewMetrics(registry)
 }
 

@@ -93,13 +93,13 @@ func (d *Decision) resolve(req *Request, snap *Snapshot) {
 	switch {
 	case errors.Is(err, settings.ErrProfileUnknown):
 		d.Reason = ProfileUnknown
-		d.warn(ProfileUnknownCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
+		d.warnf(ProfileUnknownCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
 	case errors.Is(err, settings.ErrProfileNotAllowed):
 		d.Reason = ProfileNotAllowed
-		d.warn(ProfileNotAllowedCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
+		d.warnf(ProfileNotAllowedCode, "namespace annotation %s: %s", settings.ProfileAnnotation, err)
 	case resolved.Satellite.Address == "":
 		d.Reason = NotConfigured
-		d.warn(NotConfiguredCode, "set profiles.%s.satellite.address to host:port; until then pods pass unchanged", resolved.Profile)
+		d.warnf(NotConfiguredCode, "set profiles.%s.satellite.address to host:port; until then pods pass unchanged", resolved.Profile)
 	}
 	d.Settings = resolved
 }
@@ -163,20 +163,20 @@ func hasNoContainers(req *Request, _ *Snapshot) bool {
 	return req.Pod.Spec == nil || len(req.Pod.Spec.Containers) == 0
 }
 
-func (d *Decision) warn(code Code, format string, args ...any) {
+func (d *Decision) warnf(code Code, format string, args ...any) {
 	d.Warnings = append(d.Warnings, Warning{code, fmt.Sprintf(format, args...)})
 }
 
 // warnOptOut tells of an opt-out that is none.
 func (d *Decision) warnOptOut(pod *Pod) {
 	if value, ok := pod.Labels()[OptOutLabel]; ok && value != "true" {
-		d.warn(OptOutValue, `label %s: %q: write "false" to opt out; the pod is injected`, OptOutLabel, value)
+		d.warnf(OptOutValue, `label %s: %q: write "false" to opt out; the pod is injected`, OptOutLabel, value)
 	}
 	if _, ok := pod.Annotations()[OptOutLabel]; ok {
-		d.warn(OptOutIsALabel, "annotation %s does nothing: it is a label", OptOutLabel)
+		d.warnf(OptOutIsALabel, "annotation %s does nothing: it is a label", OptOutLabel)
 	}
 	for _, key := range unknownAnnotations(pod.Annotations()) {
-		d.warn(SettingUnknown, "annotation %s is unknown: check its spelling", key)
+		d.warnf(SettingUnknown, "annotation %s is unknown: check its spelling", key)
 	}
 }
 
@@ -201,7 +201,7 @@ func (d *Decision) warnIgnored(i settings.Ignored) {
 	if i.NotAllowed {
 		code = SettingNotAllowed
 	}
-	d.warn(code, "%s annotation %s: %q: %s", i.Scope, i.Annotation, i.Value, i.Fix)
+	d.warnf(code, "%s annotation %s: %q: %s", i.Scope, i.Annotation, i.Value, i.Fix)
 }
 
 // findProxy returns the container istio-proxy: a plain one, or a native sidecar.

@@ -1,6 +1,8 @@
 package inject
 
 import (
+	"slices"
+
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 )
 
@@ -35,7 +37,7 @@ func (p *planner) setUpEnv(annotation string) {
 	}
 	block, err := p.tracing("$(" + TokenEnv + ")").ForEnv().Block()
 	if err != nil {
-		p.warn(ProxyEnvInvalid, "the tracing block cannot be written: %s", err)
+		p.warnf(ProxyEnvInvalid, "the tracing block cannot be written: %s", err)
 		return
 	}
 	var existing string
@@ -44,7 +46,7 @@ func (p *planner) setUpEnv(annotation string) {
 	}
 	merged, err := istio.MergeEnv(existing, block)
 	if err != nil {
-		p.warn(ProxyEnvInvalid, "container %s, env %s: %s, so no tracer is set up", sidecar.Name, istio.ProxyConfigEnv, err)
+		p.warnf(ProxyEnvInvalid, "container %s, env %s: %s, so no tracer is set up", sidecar.Name, istio.ProxyConfigEnv, err)
 		return
 	}
 	if merged != existing {
@@ -64,13 +66,13 @@ func (p *planner) placeEnv(sidecar *Container) (envPlan, bool) {
 		length:  len(sidecar.Env),
 	}
 	if e.proxyAt >= 0 && sidecar.Env[e.proxyAt].ValueFrom != nil {
-		p.warn(ProxyEnvInvalid, "container %s, env %s has valueFrom, so no tracer is set up", sidecar.Name, istio.ProxyConfigEnv)
+		p.warnf(ProxyEnvInvalid, "container %s, env %s has valueFrom, so no tracer is set up", sidecar.Name, istio.ProxyConfigEnv)
 		return e, false
 	}
 	tokenAt := lastEnv(sidecar.Env, TokenEnv)
 	if tokenAt < 0 {
 		if sidecar.EnvFrom {
-			p.warn(EnvConflict, "container %s has envFrom, which may carry %s, so no tracer is set up: list its variables in env", sidecar.Name, TokenEnv)
+			p.warnf(EnvConflict, "container %s has envFrom, which may carry %s, so no tracer is set up: list its variables in env", sidecar.Name, TokenEnv)
 			return e, false
 		}
 		e.addToken, e.tokenAt = true, e.proxyAt
@@ -79,7 +81,7 @@ func (p *planner) placeEnv(sidecar *Container) (envPlan, bool) {
 	from := sidecar.Env[tokenAt].ValueFrom
 	ours := from != nil && from.SecretKeyRef != nil && *from.SecretKeyRef == ref
 	if !ours || (e.proxyAt >= 0 && tokenAt > e.proxyAt) {
-		p.warn(EnvConflict, "container %s already has the env %s, so no tracer is set up: rename it", sidecar.Name, TokenEnv)
+		p.warnf(EnvConflict, "container %s already has the env %s, so no tracer is set up: rename it", sidecar.Name, TokenEnv)
 		return e, false
 	}
 	return e, true
@@ -87,8 +89,8 @@ func (p *planner) placeEnv(sidecar *Container) (envPlan, bool) {
 
 // lastEnv returns the index of the env that counts, the last of its name; -1 if there is none.
 func lastEnv(env []EnvVar, name string) int {
-	for i := len(env) - 1; i >= 0; i-- {
-		if env[i].Name == name {
+	for i, e := range slices.Backward(env) {
+		if e.Name == name {
 			return i
 		}
 	}

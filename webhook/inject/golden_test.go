@@ -3,6 +3,7 @@ package inject_test
 import (
 	"bytes"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,9 +118,7 @@ func (w *world) snapshot(t *testing.T) *inject.Snapshot {
 func (w *world) settings(t *testing.T) *settings.Settings {
 	t.Helper()
 	config := map[string]any{"apiVersion": settings.APIVersion, "kind": settings.Kind}
-	for key, value := range w.Config {
-		config[key] = value
-	}
+	maps.Copy(config, w.Config)
 	text, err := yaml.Marshal(config)
 	if err != nil {
 		t.Fatal(err)

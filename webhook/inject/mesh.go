@@ -20,17 +20,17 @@ func (p *planner) setUpMesh() {
 	p.askForMount()
 	switch {
 	case !p.d.NamespaceSeen:
-		p.warn(NamespaceNotSeen, "namespace %s is too new to be known: no tracer is set up; create the pod again", p.req.Namespace)
+		p.warnf(NamespaceNotSeen, "namespace %s is too new to be known: no tracer is set up; create the pod again", p.req.Namespace)
 	case p.d.Settings.Tracer == istio.OpenTelemetry && !p.d.Istio.Known:
 		p.Tracer = istio.OpenTelemetry
 	case !p.d.Istio.Known:
-		p.warn(MeshVersionUnknown, "Istio's version is not known, so no tracer is set up: set profiles.%s.mesh.istioVersion", p.d.Settings.Profile)
+		p.warnf(MeshVersionUnknown, "Istio's version is not known, so no tracer is set up: set profiles.%s.mesh.istioVersion", p.d.Settings.Profile)
 	case p.d.Istio.Tracer == istio.Lightstep && p.d.Settings.Tracer != istio.OpenTelemetry:
 		p.setUpLightstep()
 	case p.d.Istio.Tracer == istio.OpenTelemetry && p.d.Settings.Tracer != istio.Lightstep:
 		p.Tracer = istio.OpenTelemetry // the mesh's own: nothing is to be written into the pod
 	default:
-		p.warn(TracerUnsupported, "%s", unsupported(p.d.Istio, p.d.Settings.Tracer))
+		p.warnf(TracerUnsupported, "%s", unsupported(p.d.Istio, p.d.Settings.Tracer))
 	}
 }
 
@@ -52,10 +52,10 @@ func (p *planner) askForMount() {
 	merged, err := istio.MergeUserVolumeMount(existing, VolumeName, ca.MountPath, settings.Collide)
 	switch {
 	case errors.Is(err, istio.ErrMountTaken):
-		p.warn(UserVolumeMountConflict, "annotation %s: %s (%s, %s): remove that entry", istio.UserVolumeMountAnnotation, err, VolumeName, ca.MountPath)
+		p.warnf(UserVolumeMountConflict, "annotation %s: %s (%s, %s): remove that entry", istio.UserVolumeMountAnnotation, err, VolumeName, ca.MountPath)
 		return
 	case err != nil:
-		p.warn(UserVolumeMountInvalid, "annotation %s: %s: mend it", istio.UserVolumeMountAnnotation, err)
+		p.warnf(UserVolumeMountInvalid, "annotation %s: %s: mend it", istio.UserVolumeMountAnnotation, err)
 		return
 	}
 	p.AskedIstio = true
@@ -83,7 +83,7 @@ func (p *planner) setUpLightstep() {
 	}
 	block, err := p.tracing(p.d.Settings.Token.Reveal()).Block()
 	if err != nil {
-		p.warn(ProxyConfigInvalid, "the tracing block cannot be written: %s", err)
+		p.warnf(ProxyConfigInvalid, "the tracing block cannot be written: %s", err)
 		return
 	}
 	merged, err := istio.MergeAnnotation(config, block)
@@ -99,15 +99,15 @@ func (p *planner) readyForLightstep() bool {
 	s, namespace, missing := &p.d.Settings, p.req.Namespace, p.d.Namespace.Missing
 	switch byAnnotation := s.AccessToken.Delivery == settings.DeliverByAnnotation; {
 	case s.Satellite.Secure && s.CACertificate != nil && missing[s.CACertificate.SecretName]:
-		p.warn(CAMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.CACertificate.SecretName, namespace)
+		p.warnf(CAMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.CACertificate.SecretName, namespace)
 	case s.Satellite.Secure && s.CACertificate != nil && !p.sidecarHasCA():
-		p.warn(CAMissing, "the sidecar cannot have the satellite CA at %s, so no tracer is set up: mend the conflict", s.CACertificate.MountPath)
+		p.warnf(CAMissing, "the sidecar cannot have the satellite CA at %s, so no tracer is set up: mend the conflict", s.CACertificate.MountPath)
 	case byAnnotation && !p.snap.Offline && !s.TokenAllowed(namespace):
-		p.warn(TokenNotAllowed, "namespace %s is not in accessToken.allowedNamespaces of profile %s, so no tracer is set up", namespace, s.Profile)
+		p.warnf(TokenNotAllowed, "namespace %s is not in accessToken.allowedNamespaces of profile %s, so no tracer is set up", namespace, s.Profile)
 	case byAnnotation && !s.Token.Given():
-		p.warn(TokenMissing, "no access token is given for profile %s, so no tracer is set up: use --access-token-file", s.Profile)
+		p.warnf(TokenMissing, "no access token is given for profile %s, so no tracer is set up: use --access-token-file", s.Profile)
 	case !byAnnotation && missing[s.AccessToken.SecretName]:
-		p.warn(TokenMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.AccessToken.SecretName, namespace)
+		p.warnf(TokenMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.AccessToken.SecretName, namespace)
 	default:
 		return true
 	}
@@ -134,8 +134,8 @@ func (p *planner) tracing(token string) istio.Tracing {
 
 func (p *planner) warnProxyConfig(err error) {
 	if errors.Is(err, istio.ErrUserTracing) {
-		p.warn(UserTracing, "annotation %s: %s, which wins: remove it and use %s and %s", istio.ProxyConfigAnnotation, err, settings.SamplingAnnotation, settings.CustomTagsAnnotation)
+		p.warnf(UserTracing, "annotation %s: %s, which wins: remove it and use %s and %s", istio.ProxyConfigAnnotation, err, settings.SamplingAnnotation, settings.CustomTagsAnnotation)
 		return
 	}
-	p.warn(ProxyConfigInvalid, "annotation %s: %s: mend it", istio.ProxyConfigAnnotation, err)
+	p.warnf(ProxyConfigInvalid, "annotation %s: %s: mend it", istio.ProxyConfigAnnotation, err)
 }

@@ -83,7 +83,7 @@ func (p *planner) mountCA() {
 	}
 	p.MountPath = ca.MountPath
 	if volume := p.volume(VolumeName); volume != nil && !isSecret(volume, ca.SecretName) {
-		p.warn(VolumeConflict, "volume %s has another source than the Secret %s, so the satellite CA is not mounted: rename it", VolumeName, ca.SecretName)
+		p.warnf(VolumeConflict, "volume %s has another source than the Secret %s, so the satellite CA is not mounted: rename it", VolumeName, ca.SecretName)
 		return
 	}
 	for i := range p.pod.Spec.Containers {
@@ -109,7 +109,7 @@ func (p *planner) mountInto(c *Container, list string, index int, ca *settings.C
 			p.Containers = append(p.Containers, c.Name)
 			return
 		}
-		p.warn(MountConflict, "container %s mounts %s at %s, in the way of %s: move it, or change caCertificate.mountPath", c.Name, mount.Name, mount.MountPath, ca.MountPath)
+		p.warnf(MountConflict, "container %s mounts %s at %s, in the way of %s: move it, or change caCertificate.mountPath", c.Name, mount.Name, mount.MountPath, ca.MountPath)
 		return
 	}
 	p.Mounts = append(p.Mounts, place{list, index, len(c.Mounts) == 0})
@@ -215,7 +215,7 @@ func (p *planner) annotate(key, value string) {
 	p.Annotations = append(p.Annotations, keyValue{key, value})
 }
 
-func (p *planner) warn(code Code, format string, args ...any) {
+func (p *planner) warnf(code Code, format string, args ...any) {
 	p.Warnings = append(p.Warnings, Warning{code, fmt.Sprintf(format, args...)})
 }
 

@@ -69,7 +69,7 @@ func (p *property) check(worlds []*inject.Snapshot) {
 	tree := g.pod()
 	before, err := json.Marshal(tree, json.Deterministic(true))
 	if err != nil {
-		p.fail("marshal: %v", err)
+		p.failf("marshal: %v", err)
 		return
 	}
 	result := run(p.t, snap, namespace, before)
@@ -78,25 +78,25 @@ func (p *property) check(worlds []*inject.Snapshot) {
 	after := apply(p.t, before, result.Patch)
 	var patched any
 	if err := json.Unmarshal(after, &patched); err != nil {
-		p.fail("the patched pod is not JSON: %v", err)
+		p.failf("the patched pod is not JSON: %v", err)
 		return
 	}
 	var original any
 	_ = json.Unmarshal(before, &original)
 	if lost := changed("", original, patched); lost != "" {
-		p.fail("a field of the user's was changed: %s\nbefore %s\nafter  %s", lost, before, after)
+		p.failf("a field of the user's was changed: %s\nbefore %s\nafter  %s", lost, before, after)
 	}
 	again := run(p.t, snap, namespace, after)
 	p.count(again)
 	if len(again.Patch) > 0 {
-		p.fail("the second pass adds %v\nbefore %s\nafter  %s", again.Patch, before, after)
+		p.failf("the second pass adds %v\nbefore %s\nafter  %s", again.Patch, before, after)
 	}
 	if p.restricted(before) && !p.restricted(after) {
-		p.fail("the pod no longer passes the restricted standard\nbefore %s\nafter  %s", before, after)
+		p.failf("the pod no longer passes the restricted standard\nbefore %s\nafter  %s", before, after)
 	}
 }
 
-func (p *property) fail(format string, args ...any) {
+func (p *property) failf(format string, args ...any) {
 	p.t.Errorf("-seed=%d -pods=1: %s", p.seed, fmt.Sprintf(format, args...))
 }
 
@@ -118,7 +118,7 @@ func (p *property) checkOperations(ops []inject.Operation) {
 			op.Path == "/metadata/annotations/proxy.istio.io~1config" || op.Path == "/metadata/annotations/sidecar.istio.io~1userVolumeMount" ||
 			(strings.Contains(op.Path, "/env/") && strings.HasSuffix(op.Path, "/value"))
 		if op.Op != "add" && (op.Op != "replace" || !replaceable) {
-			p.fail("operation %s %s", op.Op, op.Path)
+			p.failf("operation %s %s", op.Op, op.Path)
 		}
 	}
 }

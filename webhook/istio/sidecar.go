@@ -35,11 +35,11 @@ type Workload struct {
 type State int
 
 const (
-	// Absent: there is no sidecar and none will come.
+	// Absent says that there is no sidecar and none will come.
 	Absent State = iota
-	// Expected: Istio will inject one, or may.
+	// Expected says that Istio will inject one, or may.
 	Expected
-	// Present: it is there.
+	// Present says that it is there.
 	Present
 )
 

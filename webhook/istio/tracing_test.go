@@ -65,7 +65,7 @@ func TestUserTracing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]error{
-		"tracing:\n  sampling: 10\n  lightstep: {accessToken: t, address: 'a:1'}\n": nil,
+		"tracing:\n  sampling: 10\n  lightstep: {accessToken: t, address: 'a:1'}\n":   nil,
 		`{"tracing":{"lightstep":{"address":"a:1","accessToken":"t"},"sampling":10}}`: nil,
 		`{"tracing":{"lightstep":{"address":"a:1","accessToken":"t"},"sampling":11}}`: ErrUserTracing,
 		`{"tracing":{}}`:   ErrUserTracing,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -134,7 +135,7 @@ func cut(src []byte) [][]byte {
 // isMarker tells whether a line is a document marker, which may have a value or a comment behind it.
 func isMarker(line []byte, marker string) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimPrefix(line, []byte(byteOrderMark)), []byte(marker))
-	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
+	return ok && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
 // blank tells whether a text holds nothing but comments and directives.

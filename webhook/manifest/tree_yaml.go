@@ -98,9 +98,8 @@ func (p *places) items(n *node, y *yaml.Node) {
 		value := p.node(item)
 		start := value.start
 		if !n.flow {
-			column := -1
-			start, column = p.dash(value.start)
-			if i > 0 && column != n.column {
+			var column int
+			if start, column = p.dash(value.start); i > 0 && column != n.column {
 				column = -1
 			}
 			n.column = column

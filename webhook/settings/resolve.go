@@ -102,7 +102,7 @@ type resolution struct {
 	changed  bool
 }
 
-// annotationOf gives each setting its annotation, in the order in which they are reported.
+// annotationsOf gives each setting its annotation, in the order in which they are reported.
 func annotationsOf() [3]struct {
 	Setting    Setting
 	Annotation string
@@ -134,7 +134,7 @@ func (r *resolution) allowed(scope string, annotations map[string]string, overri
 			continue
 		}
 		if says == nil {
-			says = make(map[Setting]string, len(annotationsOf()))
+			says = map[Setting]string{}
 		}
 		says[a.Setting] = value
 	}

@@ -30,7 +30,7 @@ func TestBadInput(t *testing.T) {
 		{"[]", "the file: a list is not valid here; a mapping is needed"},
 		{"{", "the file is not YAML"},
 		{head + "profile: {}", "profile: unknown field"},
-		{profile("satelite: {}"), "profiles.default.satelite: unknown field"},
+		{profile("satellit: {}"), "profiles.default.satellit: unknown field"},
 		{profile("caCertificate: {source: {name: x}}"), "profiles.default.caCertificate.source: unknown field"},
 		{profile("accessToken: {header: x}"), "profiles.default.accessToken.header: unknown field"},
 		{head + "istio: {}", "istio: unknown field"},

@@ -50,6 +50,27 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// awaitAttempts waits until a resource has been asked for so many times.
+func (a *apiserver) awaitAttempts(t *testing.T, resource string, wanted int) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(10 * time.Millisecond) {
+		a.mu.Lock()
+		got := 0
+		for _, asked := range a.asked {
+			if strings.HasPrefix(asked, resource) {
+				got++
+			}
+		}
+		a.mu.Unlock()
+		if got >= wanted {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s were asked for %d times", resource, got)
+		}
+	}
+}
+
 func event(t *testing.T, kind string, object *metav1.PartialObjectMetadata) string {
 	t.Helper()
 	object.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}
@@ -169,6 +190,7 @@ func TestForbiddenSecretsAreNotMissing(t *testing.T) {
 	case <-time.After(soon):
 		t.Fatal("a refused watch keeps the process from being ready")
 	}
+	api.awaitAttempts(t, "secrets", 6) // two each, as a stream and as a list, and some more after a pause
 	if missing := watch.Store.Current().Namespaces["shop"].Missing; missing != nil {
 		t.Errorf("claimed missing: %v", missing)
 	}
