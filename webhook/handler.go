@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,6 +109,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (a admission) 
 func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 	defer func() {
 		if cause := recover(); cause != nil {
+			a.review.Request.UID = cmp.Or(a.review.Request.UID, decodeUID(body))
 			a.fail(inject.InternalError, panicked(cause))
 		}
 	}()

@@ -27,6 +27,8 @@ const (
 	writeTimeout = 2 * requestTimeout
 	// namespaceWait is how long a request waits for its namespace to appear in the snapshot.
 	namespaceWait = 500 * time.Millisecond
+	// readTimeout leaves the time for that wait.
+	readTimeout = requestTimeout - namespaceWait
 
 	// maxInFlight bounds the bytes that all requests in flight hold. A request counts for as much as it has sent, in steps
 	// of inFlightStep, and for one step at least: 512 requests of the usual size, or nine of the largest.
@@ -113,6 +115,6 @@ func unreadable(err error) int {
 // sets no such limits itself. A connection that cannot be given any (in a test) is served without.
 func setDeadlines(w http.ResponseWriter, start time.Time) {
 	controller := http.NewResponseController(w)
-	_ = controller.SetReadDeadline(start.Add(requestTimeout))
+	_ = controller.SetReadDeadline(start.Add(readTimeout))
 	_ = controller.SetWriteDeadline(start.Add(writeTimeout))
 }

@@ -50,7 +50,6 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		ControlPlaneStartTimeout: startTimeout,
 		ControlPlaneStopTimeout:  stopTimeout,
 	}
-	defer currentReservations().removeNew()
 	if c.Config, err = c.env.Start(); err != nil {
 		return fmt.Errorf("%w\netcd:\n%s\nkube-apiserver:\n%s",
 			err, process.Tail(run.Log("etcd"), 5), process.Tail(run.Log("kube-apiserver"), 10))

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type Options struct {
 	Config string
 	// Flags are added to those of `serve`.
 	Flags []string
+	// Kubeconfig is the one that it is given; the cluster's own if empty.
+	Kubeconfig string
 	// WebhookHost is the name or address under which the API server of an existing cluster reaches this machine.
 	WebhookHost string
 }
@@ -80,7 +83,7 @@ func (i *Injector) Start(ctx context.Context) error {
 			"--tls-cert-file", i.certFile,
 			"--tls-key-file", i.keyFile,
 		}, i.options.Flags...),
-		Env: []string{"KUBECONFIG=" + i.cluster.Kubeconfig, "POD_NAMESPACE=" + Namespace},
+		Env: []string{"KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
 		Log: i.LogFile(),
 	})
 	if err != nil {

@@ -7,22 +7,23 @@ func TestInjector(t *testing.T) {
 	e := setUp(t)
 	t.Run("Serving", func(t *testing.T) {
 		parallel(t, e, map[string]func(*testing.T, *environment){
-			"Kinds":                 testKinds,
-			"CronJob":               testCronJob,
-			"GenerateName":          testGenerateName,
-			"OptOut":                testOptOut,
-			"OptOutAsAnnotation":    testOptOutAsAnnotation,
-			"Conflicts":             testConflicts,
-			"Profiles":              testProfiles,
-			"NativeTracer":          testNativeTracer,
-			"CAMissing":             testCAMissing,
-			"DryRun":                testDryRun,
-			"LabelledLater":         testLabelledLater,
-			"FreshNamespaces":       testFreshNamespaces,
-			"FreshNamespacesAtOnce": testFreshNamespacesAtOnce,
+			"Kinds":              testKinds,
+			"CronJob":            testCronJob,
+			"GenerateName":       testGenerateName,
+			"OptOut":             testOptOut,
+			"OptOutAsAnnotation": testOptOutAsAnnotation,
+			"Conflicts":          testConflicts,
+			"Profiles":           testProfiles,
+			"NativeTracer":       testNativeTracer,
+			"CAMissing":          testCAMissing,
+			"DryRun":             testDryRun,
+			"LabelledLater":      testLabelledLater,
+			"FreshNamespaces":    testFreshNamespaces,
 		})
 	})
 	// These change what all share, so each runs alone.
+	t.Run("NamespaceSeenLate", func(t *testing.T) { testNamespaceSeenLate(t, e) })
+	t.Run("NamespaceNotSeen", func(t *testing.T) { testNamespaceNotSeen(t, e) })
 	t.Run("ConfigurationChanged", func(t *testing.T) { testConfigurationChanged(t, e) })
 	t.Run("ConfigurationRefused", func(t *testing.T) { testConfigurationRefused(t, e) })
 	t.Run("Killed", func(t *testing.T) { testKilled(t, e) })

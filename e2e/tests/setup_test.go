@@ -17,6 +17,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 )
 
@@ -33,6 +34,8 @@ type environment struct {
 	client   *kubernetes.Clientset
 	cluster  *cluster.Cluster
 	injector *injector.Injector
+	// relay lies between the injector and the API server.
+	relay *relay.Relay
 	// config is the file of the configuration in force, as it was at the beginning in testdata/config.yaml.
 	config string
 	// dir is a folder for files.
@@ -53,14 +56,21 @@ func setUp(t *testing.T) *environment {
 	quiet.WarningHandler = rest.NoWarnings{} // the one test that wants them has a client of its own
 	client, err := kubernetes.NewForConfig(quiet)
 	check(t, err)
-	e := &environment{client: client, cluster: c, config: filepath.Join(run.Dir, "config.yaml"), dir: run.Dir}
+	e := &environment{client: client, cluster: c, config: filepath.Join(run.Dir, "config", "config.yaml"), dir: run.Dir}
+	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
 	config, err := os.ReadFile("testdata/config.yaml")
 	check(t, err)
 	check(t, injector.WriteConfig(e.config, config))
 	token := filepath.Join(run.Dir, "token")
 	check(t, os.WriteFile(token, []byte(canary), 0o600))
+	e.relay, err = relay.Start(c.Kubeconfig)
+	check(t, err)
+	t.Cleanup(func() { check(t, e.relay.Close()) })
+	relayed := filepath.Join(run.Dir, "kubeconfig-relayed")
+	check(t, e.relay.WriteKubeconfig(relayed))
 	e.injector, err = injector.New(ctx, c, run, injector.Options{
 		Binary:      binary,
+		Kubeconfig:  relayed,
 		Config:      e.config,
 		Flags:       []string{"--expose-token-in-annotations", "--access-token-file", "native=" + token},
 		WebhookHost: os.Getenv("E2E_WEBHOOK_HOST"),

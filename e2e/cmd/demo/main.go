@@ -32,7 +32,12 @@ func run(ctx context.Context, args []string) int {
 		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
 		return 2
 	}
-	if err := demonstrate(ctx, o); err != nil {
+	err := demonstrate(ctx, o)
+	if ctx.Err() != nil && !o.keep {
+		_, _ = fmt.Fprintln(os.Stderr, "\ndemo: interrupted; all is taken down")
+		return 1
+	}
+	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		return 1
 	}

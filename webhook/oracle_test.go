@@ -1,0 +1,400 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+// usual is the way that most webhooks go: controller-runtime decodes the review, and then the pod, into the types of
+// k8s.io/api; the pod is changed in place and encoded again; and a generic diff of the two texts is the patch. It asks
+// the real core what to do and does it in its own way: an oracle for decode.go and patch.go, and what the benchmarks
+// compare with.
+type usual struct {
+	decoder  admission.Decoder
+	snapshot *inject.Snapshot
+}
+
+func newUsual(t testing.TB, snapshot *inject.Snapshot) http.Handler {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return &admission.Webhook{
+		Handler:        &usual{admission.NewDecoder(scheme), snapshot},
+		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logr.Discard() },
+	}
+}
+
+// Handle answers one request.
+func (u *usual) Handle(_ context.Context, request admission.Request) admission.Response {
+	pod := new(corev1.Pod)
+	if err := u.decoder.Decode(request, pod); err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	if err := mutate(pod, request.Namespace, u.snapshot); err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	changed, err := json.Marshal(pod)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	return admission.PatchResponseFromRaw(request.Object.Raw, changed)
+}
+
+// mutate carries the plan out on the typed pod. Of the plan it reads what is to be there, and finds the places itself.
+func mutate(pod *corev1.Pod, namespace string, snapshot *inject.Snapshot) error {
+	request := inject.Request{Namespace: namespace, Pod: reduce(pod)}
+	decision := inject.Decide(&request, snapshot)
+	if !decision.Inject {
+		return nil
+	}
+	plan := inject.MakePlan(&request, snapshot, &decision)
+	if ca := decision.Settings.CACertificate; ca != nil {
+		mountCA(pod, &plan, ca)
+	}
+	if err := askIstio(pod, &plan, &decision); err != nil {
+		return err
+	}
+	if err := setEnv(pod, &plan, &decision); err != nil {
+		return err
+	}
+	return mark(pod, &plan, decision.Settings.Config, snapshot.Version)
+}
+
+func mountCA(pod *corev1.Pod, plan *inject.Plan, ca *settings.CACertificate) {
+	optional := true
+	if plan.Volume != nil {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: inject.VolumeName, VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: ca.SecretName, Optional: &optional},
+		}})
+	}
+	for _, c := range running(pod) {
+		there := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == ca.MountPath })
+		if slices.Contains(plan.Containers, c.Name) && !there {
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: inject.VolumeName, MountPath: ca.MountPath, ReadOnly: true})
+		}
+	}
+}
+
+// running are the containers that run beside each other: all but plain init containers.
+func running(pod *corev1.Pod) []*corev1.Container {
+	var all []*corev1.Container
+	for i := range pod.Spec.Containers {
+		all = append(all, &pod.Spec.Containers[i])
+	}
+	for i := range pod.Spec.InitContainers {
+		if policy := pod.Spec.InitContainers[i].RestartPolicy; policy != nil && *policy == corev1.ContainerRestartPolicyAlways {
+			all = append(all, &pod.Spec.InitContainers[i])
+		}
+	}
+	return all
+}
+
+// askIstio sets the annotations by which Istio's injector does its part.
+func askIstio(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
+	if plan.AskedIstio {
+		existing := pod.Annotations[istio.UserVolumeMountAnnotation]
+		merged, err := istio.MergeUserVolumeMount(existing, inject.VolumeName, d.Settings.CACertificate.MountPath, settings.Collide)
+		if err != nil {
+			return err
+		}
+		annotate(pod, istio.UserVolumeMountAnnotation, merged)
+	}
+	if plan.Tracer != istio.Lightstep || d.Settings.AccessToken.Delivery != settings.DeliverByAnnotation {
+		return nil
+	}
+	block, err := tracing(&d.Settings, d.Settings.Token.Reveal()).Block()
+	if err != nil {
+		return err
+	}
+	merged, err := istio.MergeAnnotation(pod.Annotations[istio.ProxyConfigAnnotation], block)
+	annotate(pod, istio.ProxyConfigAnnotation, merged)
+	return err
+}
+
+// setEnv gives the sidecar the token, ahead of the PROXY_CONFIG that refers to it.
+func setEnv(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
+	if plan.Tracer != istio.Lightstep || d.Settings.AccessToken.Delivery != settings.DeliverBySecret || d.Sidecar.State != istio.Present {
+		return nil
+	}
+	all := running(pod)
+	sidecar := all[slices.IndexFunc(all, func(c *corev1.Container) bool { return c.Name == istio.ProxyContainer })]
+	block, err := tracing(&d.Settings, "$("+inject.TokenEnv+")").ForEnv().Block()
+	if err != nil {
+		return err
+	}
+	at := lastVariable(sidecar.Env, istio.ProxyConfigEnv)
+	if at < 0 {
+		at = len(sidecar.Env)
+		sidecar.Env = append(sidecar.Env, corev1.EnvVar{Name: istio.ProxyConfigEnv})
+	}
+	if sidecar.Env[at].Value, err = istio.MergeEnv(sidecar.Env[at].Value, block); err != nil {
+		return err
+	}
+	if lastVariable(sidecar.Env, inject.TokenEnv) < 0 {
+		optional := true
+		sidecar.Env = slices.Insert(sidecar.Env, at, corev1.EnvVar{Name: inject.TokenEnv, ValueFrom: &corev1.EnvVarSource{
+			SecretKeyRef: &corev1.SecretKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: d.Settings.AccessToken.SecretName},
+				Key:                  d.Settings.AccessToken.Key,
+				Optional:             &optional,
+			},
+		}})
+	}
+	return nil
+}
+
+func lastVariable(env []corev1.EnvVar, name string) int {
+	for i, e := range slices.Backward(env) {
+		if e.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func tracing(s *settings.Resolved, token string) istio.Tracing {
+	t := istio.Tracing{
+		Address: s.Satellite.Address, AccessToken: token, Sampling: s.Sampling, CustomTags: s.CustomTags,
+		Secure: s.Satellite.Secure, CAFile: istio.SystemRoots, ServerName: s.Satellite.SNI(),
+	}
+	if s.CACertificate != nil {
+		t.CAFile = s.CACertificate.MountPath + "/" + s.CACertificate.Key
+	}
+	return t
+}
+
+// mark says on the pod what was done to it.
+func mark(pod *corev1.Pod, plan *inject.Plan, config, version string) error {
+	effective := len(plan.Containers) > 0 || plan.Tracer != istio.NoTracer || plan.AskedIstio
+	if !effective && len(plan.Warnings) == 0 {
+		return nil
+	}
+	codes := make([]inject.Code, 0, len(plan.Warnings))
+	for _, warning := range plan.Warnings {
+		codes = append(codes, warning.Code)
+	}
+	slices.Sort(codes)
+	status, err := json.Marshal(struct {
+		Version    string        `json:"version"`
+		Config     string        `json:"config"`
+		Tracer     istio.Tracer  `json:"tracer"`
+		Containers []string      `json:"containers"`
+		Warnings   []inject.Code `json:"warnings,omitempty"`
+	}{version, config, plan.Tracer, append([]string{}, plan.Containers...), slices.Compact(codes)})
+	annotate(pod, inject.StatusAnnotation, string(status))
+	if effective {
+		if pod.Labels == nil {
+			pod.Labels = map[string]string{}
+		}
+		pod.Labels[inject.InjectedLabel] = "true"
+	}
+	return err
+}
+
+func annotate(pod *corev1.Pod, key, value string) {
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	pod.Annotations[key] = value
+}
+
+// reduce takes from a typed pod what the core reads.
+func reduce(pod *corev1.Pod) inject.Pod {
+	spec := &inject.Spec{
+		HostNetwork:    pod.Spec.HostNetwork,
+		NodeSelector:   pod.Spec.NodeSelector,
+		Volumes:        each(pod.Spec.Volumes, reduceVolume),
+		Containers:     each(pod.Spec.Containers, reduceContainer),
+		InitContainers: each(pod.Spec.InitContainers, reduceContainer),
+	}
+	if pod.Spec.OS != nil {
+		spec.OS.Name = string(pod.Spec.OS.Name)
+	}
+	metadata := &inject.Metadata{Name: pod.Name, GenerateName: pod.GenerateName, Labels: pod.Labels, Annotations: pod.Annotations}
+	return inject.Pod{Metadata: metadata, Spec: spec}
+}
+
+func each[In, Out any](list []In, reduce func(*In) Out) []Out {
+	out := make([]Out, len(list))
+	for i := range list {
+		out[i] = reduce(&list[i])
+	}
+	return out
+}
+
+func reduceVolume(v *corev1.Volume) inject.Volume {
+	if v.Secret == nil {
+		return inject.Volume{Name: v.Name}
+	}
+	return inject.Volume{Name: v.Name, Secret: &inject.SecretVolume{SecretName: v.Secret.SecretName, Items: make([]struct{}, len(v.Secret.Items))}}
+}
+
+func reduceContainer(c *corev1.Container) inject.Container {
+	out := inject.Container{Name: c.Name, Image: c.Image, Mounts: each(c.VolumeMounts, func(m *corev1.VolumeMount) inject.Mount {
+		return inject.Mount{Name: m.Name, MountPath: m.MountPath}
+	})}
+	if c.RestartPolicy != nil {
+		out.RestartPolicy = string(*c.RestartPolicy)
+	}
+	if c.Name == istio.ProxyContainer {
+		out.Env, out.EnvFrom = each(c.Env, reduceVariable), len(c.EnvFrom) > 0
+	}
+	return out
+}
+
+func reduceVariable(e *corev1.EnvVar) inject.EnvVar {
+	out := inject.EnvVar{Name: e.Name, Value: e.Value}
+	if e.ValueFrom != nil {
+		out.ValueFrom = new(inject.EnvVarSource)
+		if key := e.ValueFrom.SecretKeyRef; key != nil {
+			out.ValueFrom.SecretKeyRef = &inject.SecretKeyRef{Name: key.Name, Key: key.Key}
+		}
+	}
+	return out
+}
+
+// goldenCase is one of the core's golden cases: a pod, and the world that it comes into.
+type goldenCase struct {
+	name      string
+	namespace string
+	snapshot  *inject.Snapshot
+	pod       []byte
+}
+
+func readGoldenCase(t *testing.T, file string) goldenCase {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := bytes.Cut(text, []byte("\n---\n"))
+	pod, err := yaml.YAMLToJSONStrict(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := goldenCase{name: strings.TrimSuffix(filepath.Base(file), ".in.yaml"), pod: pod}
+	c.namespace, c.snapshot = readWorld(t, head)
+	return c
+}
+
+func readWorld(t *testing.T, text []byte) (string, *inject.Snapshot) {
+	t.Helper()
+	type seen struct {
+		inject.Namespace
+		Missing []string
+	}
+	world := struct {
+		Config    map[string]any
+		Namespace string
+		Seen      *seen
+		Offline   bool
+		Tokens    map[string]string
+	}{Namespace: "shop", Seen: &seen{}}
+	if err := yaml.UnmarshalStrict(text, &world); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := &inject.Snapshot{
+		Settings: worldSettings(t, world.Config, world.Tokens), OwnNamespace: "lightstep-system", Version: "test",
+		Offline: world.Offline, Namespaces: map[string]inject.Namespace{},
+	}
+	if world.Seen != nil {
+		namespace := world.Seen.Namespace
+		namespace.Missing = map[string]bool{}
+		for _, secret := range world.Seen.Missing {
+			namespace.Missing[secret] = true
+		}
+		snapshot.Namespaces[world.Namespace] = namespace
+	}
+	return world.Namespace, snapshot
+}
+
+func worldSettings(t *testing.T, config map[string]any, tokens map[string]string) *settings.Settings {
+	t.Helper()
+	file := map[string]any{"apiVersion": settings.APIVersion, "kind": settings.Kind}
+	maps.Copy(file, config)
+	text, err := yaml.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := settings.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parsed, err = parsed.WithAccessTokens(tokens); err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// Every pod of the golden cases, in the world of every golden case, comes out of our patch as the usual way makes it.
+func TestUsualWayAgrees(t *testing.T) {
+	files, err := filepath.Glob("inject/testdata/*.in.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d golden cases: %v", len(files), err)
+	}
+	cases := make([]goldenCase, 0, len(files))
+	for _, file := range files {
+		cases = append(cases, readGoldenCase(t, file))
+	}
+	injected := 0
+	for _, world := range cases {
+		for _, pod := range cases {
+			if agree(t, &world, &pod) {
+				injected++
+			}
+		}
+	}
+	if injected < len(cases) {
+		t.Errorf("of %d pods in %d worlds only %d were injected", len(cases), len(cases), injected)
+	}
+}
+
+// agree compares one pod, and tells whether it was injected.
+func agree(t *testing.T, world, pod *goldenCase) bool {
+	t.Helper()
+	decoded, err := DecodePod(pod.pod)
+	if err != nil {
+		t.Fatalf("%s: %v", pod.name, err)
+	}
+	result := inject.Run(&inject.Request{Namespace: world.namespace, Pod: decoded}, world.snapshot)
+	ours := typed(t, patched(t, pod.pod, result.Patch))
+	theirs := typed(t, pod.pod)
+	if err := mutate(theirs, world.namespace, world.snapshot); err != nil {
+		t.Fatalf("%s in the world of %s: %v", pod.name, world.name, err)
+	}
+	if !equality.Semantic.DeepEqual(ours, theirs) {
+		t.Errorf("%s in the world of %s (-usual +ours):\n%s", pod.name, world.name, cmp.Diff(theirs, ours))
+	}
+	return result.Injected
+}
+
+func typed(t *testing.T, raw []byte) *corev1.Pod {
+	t.Helper()
+	pod := new(corev1.Pod)
+	if err := json.Unmarshal(raw, pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
