@@ -15,10 +15,11 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
@@ -31,7 +32,7 @@ import (
 // the real core what to do and does it in its own way: an oracle for decode.go and patch.go, and what the benchmarks
 // compare with.
 type usual struct {
-	decoder  admission.Decoder
+	decoder  ctrladmission.Decoder
 	snapshot *inject.Snapshot
 }
 
@@ -40,26 +41,26 @@ func newUsual(t testing.TB, snapshot *inject.Snapshot) http.Handler {
 	if err := corev1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	return &admission.Webhook{
-		Handler:        &usual{admission.NewDecoder(scheme), snapshot},
-		LogConstructor: func(logr.Logger, *admission.Request) logr.Logger { return logr.Discard() },
+	return &ctrladmission.Webhook{
+		Handler:        &usual{ctrladmission.NewDecoder(scheme), snapshot},
+		LogConstructor: func(logr.Logger, *ctrladmission.Request) logr.Logger { return logr.Discard() },
 	}
 }
 
 // Handle answers one request.
-func (u *usual) Handle(_ context.Context, request admission.Request) admission.Response {
+func (u *usual) Handle(_ context.Context, request ctrladmission.Request) ctrladmission.Response {
 	pod := new(corev1.Pod)
 	if err := u.decoder.Decode(request, pod); err != nil {
-		return admission.Errored(http.StatusBadRequest, err)
+		return ctrladmission.Errored(http.StatusBadRequest, err)
 	}
 	if err := mutate(pod, request.Namespace, u.snapshot); err != nil {
-		return admission.Errored(http.StatusInternalServerError, err)
+		return ctrladmission.Errored(http.StatusInternalServerError, err)
 	}
 	changed, err := json.Marshal(pod)
 	if err != nil {
-		return admission.Errored(http.StatusInternalServerError, err)
+		return ctrladmission.Errored(http.StatusInternalServerError, err)
 	}
-	return admission.PatchResponseFromRaw(request.Object.Raw, changed)
+	return ctrladmission.PatchResponseFromRaw(request.Object.Raw, changed)
 }
 
 // mutate carries the plan out on the typed pod. Of the plan it reads what is to be there, and finds the places itself.
@@ -89,7 +90,7 @@ func mountCA(pod *corev1.Pod, plan *inject.Plan, ca *settings.CACertificate) {
 			Secret: &corev1.SecretVolumeSource{SecretName: ca.SecretName, Optional: &optional},
 		}})
 	}
-	for _, c := range running(pod) {
+	for _, c := range longRunning(pod) {
 		there := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean(m.MountPath) == ca.MountPath })
 		if slices.Contains(plan.Containers, c.Name) && !there {
 			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: inject.VolumeName, MountPath: ca.MountPath, ReadOnly: true})
@@ -97,8 +98,8 @@ func mountCA(pod *corev1.Pod, plan *inject.Plan, ca *settings.CACertificate) {
 	}
 }
 
-// running are the containers that run beside each other: all but plain init containers.
-func running(pod *corev1.Pod) []*corev1.Container {
+// longRunning are the containers that run beside each other: all but plain init containers.
+func longRunning(pod *corev1.Pod) []*corev1.Container {
 	var all []*corev1.Container
 	for i := range pod.Spec.Containers {
 		all = append(all, &pod.Spec.Containers[i])
@@ -138,7 +139,7 @@ func setEnv(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
 	if plan.Tracer != istio.Lightstep || d.Settings.AccessToken.Delivery != settings.DeliverBySecret || d.Sidecar.State != istio.Present {
 		return nil
 	}
-	all := running(pod)
+	all := longRunning(pod)
 	sidecar := all[slices.IndexFunc(all, func(c *corev1.Container) bool { return c.Name == istio.ProxyContainer })]
 	block, err := tracing(&d.Settings, "$("+inject.TokenEnv+")").ForEnv().Block()
 	if err != nil {
@@ -390,11 +391,37 @@ func agree(t *testing.T, world, pod *goldenCase) bool {
 	return result.Injected
 }
 
-func typed(t *testing.T, raw []byte) *corev1.Pod {
+func typed(t testing.TB, raw []byte) *corev1.Pod {
 	t.Helper()
 	pod := new(corev1.Pod)
 	if err := json.Unmarshal(raw, pod); err != nil {
 		t.Fatal(err)
 	}
 	return pod
+}
+
+// patched applies operations with the library that the apiserver uses.
+func patched(t testing.TB, raw []byte, operations []inject.Operation) []byte {
+	t.Helper()
+	if len(operations) == 0 {
+		return raw
+	}
+	text, err := json.Marshal(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return applied(t, raw, text)
+}
+
+func applied(t testing.TB, raw, patch []byte) []byte {
+	t.Helper()
+	decoded, err := jsonpatch.DecodePatch(patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := decoded.Apply(raw)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, patch)
+	}
+	return out
 }
