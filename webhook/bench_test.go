@@ -120,10 +120,10 @@ func newBenchHandler(b *testing.B) *Handler {
 	return NewHandler(store, metrics, log)
 }
 
-// BenchmarkDecision is the whole decision, bytes in and answer out, in process: beside one read of every byte, which is
+// BenchmarkInProcess is the whole decision, bytes in and answer out, in process: beside one read of every byte, which is
 // the limit, and beside the usual way. It reports x-read, how many such reads the decision takes, and x-usual, how many
 // decisions the usual way takes; the rest are the decision's own.
-func BenchmarkDecision(b *testing.B) {
+func BenchmarkInProcess(b *testing.B) {
 	for _, review := range benchReviews() {
 		b.Run(review.name, func(b *testing.B) {
 			body, handler := review.body(b), newBenchHandler(b)
@@ -142,11 +142,11 @@ func BenchmarkDecision(b *testing.B) {
 	}
 }
 
-// BenchmarkServe is an exchange over TLS and HTTP/1.1 keep-alive, as the apiserver has it with a Service, all connections
+// BenchmarkOverTLS is an exchange over TLS and HTTP/1.1 keep-alive, as the apiserver has it with a Service, all connections
 // busy. The floor reads the body, decodes nothing and sends the very bytes that the webhook sends. It reports of-floor,
 // the share of the floor's requests per second, and x-usual, how many times the usual way's; the rest are the exchange's
 // own, the client's part included.
-func BenchmarkServe(b *testing.B) {
+func BenchmarkOverTLS(b *testing.B) {
 	for _, review := range benchReviews() {
 		for _, connections := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/%d", review.name, connections), func(b *testing.B) {

@@ -149,19 +149,19 @@ func withTracing(fields map[string]jsontext.Value, block jsontext.Value) (string
 	return string(merged), err
 }
 
-// parseProxyConfig reads the top-level fields, each left as it is. JSON is kept to the letter; YAML becomes JSON.
+// parseProxyConfig reads the top-level fields, each left as it is. JSON is kept to the letter; YAML becomes JSON. What
+// Istio, to which all of it is YAML, could not read is not read here either.
 func parseProxyConfig(config string) (map[string]jsontext.Value, error) {
 	if len(config) > maxProxyConfig {
 		return nil, fmt.Errorf("it has %d bytes; at most %d are read", len(config), maxProxyConfig)
 	}
-	text := []byte(config)
-	fields := map[string]jsontext.Value{}
-	if json.Unmarshal(text, &fields) == nil && fields != nil {
-		return fields, nil
+	asJSON, err := yaml.YAMLToJSONStrict([]byte(config))
+	if err != nil { // which may quote the text
+		return nil, errors.New("it is neither YAML nor JSON, or a field stands in it twice")
 	}
-	asJSON, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return nil, errors.New("it is neither YAML nor JSON, or a field stands in it twice") // the cause may quote the text
+	fields := map[string]jsontext.Value{}
+	if json.Unmarshal([]byte(config), &fields) == nil && fields != nil {
+		return fields, nil
 	}
 	fields = map[string]jsontext.Value{}
 	if bytes.Equal(asJSON, []byte("null")) {
