@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
@@ -41,10 +42,8 @@ func newUsual(t testing.TB, snapshot *inject.Snapshot) http.Handler {
 	if err := corev1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	return &ctrladmission.Webhook{
-		Handler:        &usual{ctrladmission.NewDecoder(scheme), snapshot},
-		LogConstructor: func(logr.Logger, *ctrladmission.Request) logr.Logger { return logr.Discard() },
-	}
+	log.SetLogger(logr.Discard())
+	return &ctrladmission.Webhook{Handler: &usual{ctrladmission.NewDecoder(scheme), snapshot}}
 }
 
 // Handle answers one request.

@@ -6,18 +6,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 )
 
-// Build compiles the program and returns the binary's path. root is the repository's root.
-func Build(ctx context.Context, root string) (string, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return "", fmt.Errorf("build the injector: %w", err)
-	}
-	binary := filepath.Join(root, ".cache", "bin", "lightstep-injector")
+// Build compiles the program into the run's folder, since another run may be of other sources, and returns its path.
+// root is the repository's root.
+func Build(ctx context.Context, root string, run *cluster.Run) (string, error) {
+	binary := filepath.Join(run.Dir, "lightstep-injector")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/lightstep-injector")
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOGC=400") // as for the control plane
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the injector: %w:\n%s", err, output)
 	}

@@ -30,13 +30,13 @@ func New(out *os.File) *Report {
 // clearLine returns to the line's beginning and empties it.
 const clearLine = "\r\x1b[K"
 
-// Title prints a heading.
-func (r *Report) Title(format string, args ...any) {
+// Titlef prints a heading.
+func (r *Report) Titlef(format string, args ...any) {
 	r.printf("\n%s\n", r.paint(bold, fmt.Sprintf(format, args...)))
 }
 
-// Line prints a line.
-func (r *Report) Line(format string, args ...any) {
+// Linef prints a line.
+func (r *Report) Linef(format string, args ...any) {
 	r.printf("%s\n", strings.TrimRight("  "+fmt.Sprintf(format, args...), " "))
 }
 
@@ -84,7 +84,7 @@ func (r *Report) Progress(done, total int) {
 	r.lastLine = time.Now()
 	if first {
 		r.clear()
-		r.Line("The control plane is built from source the first time: some 8 minutes on two cores.")
+		r.Linef("The control plane is built from source the first time: some 8 minutes on two cores.")
 	}
 	state := "fetching Go modules"
 	if total > 0 {
@@ -95,7 +95,7 @@ func (r *Report) Progress(done, total int) {
 		r.printf(clearLine+"  … %s, %s", state, elapsed)
 		return
 	}
-	r.Line("… %s, %s", state, elapsed)
+	r.Linef("… %s, %s", state, elapsed)
 }
 
 func (r *Report) clear() {
@@ -113,7 +113,7 @@ const (
 	cyan  style = "36"
 )
 
-// Good, Bad and Hint colour a text where the terminal has colours.
+// Good colours what is as it should be, where the terminal has colours.
 func (r *Report) Good(text string) string { return r.paint(green, text) }
 
 // Bad colours what should not be.

@@ -49,7 +49,7 @@ func setUp(t *testing.T) *environment {
 	run, err := cluster.NewRun(root)
 	check(t, err)
 	t.Cleanup(func() { check(t, run.Remove()) })
-	binary, err := injector.Build(ctx, root)
+	binary, err := injector.Build(ctx, root, run)
 	check(t, err)
 	c := connect(t, run)
 	quiet := rest.CopyConfig(c.Config)

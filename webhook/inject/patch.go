@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 )
 
@@ -13,6 +16,52 @@ type Operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
 	Value any    `json:"value"`
+}
+
+// AppendPatch writes operations as an RFC 6902 document: the same operations, the same bytes. Where it can, it does so
+// without reflection, which costs more than finding out what to write.
+func AppendPatch(out []byte, ops []Operation) ([]byte, error) {
+	out = append(out, '[')
+	for i := range ops {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = quote(append(out, `{"op":`...), ops[i].Op)
+		out = quote(append(out, `,"path":`...), ops[i].Path)
+		out = append(out, `,"value":`...)
+		var err error
+		if out, err = appendValue(out, ops[i].Value); err != nil {
+			return nil, err
+		}
+		out = append(out, '}')
+	}
+	return append(out, ']'), nil
+}
+
+func appendValue(out []byte, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case string:
+		return quote(out, v), nil
+	case mountJSON:
+		return v.append(out), nil
+	default:
+		text, err := json.Marshal(v, json.Deterministic(true))
+		return append(out, text...), err
+	}
+}
+
+// append writes the most frequent of all values.
+func (m mountJSON) append(out []byte) []byte {
+	out = quote(append(out, `{"name":`...), m.Name)
+	out = quote(append(out, `,"mountPath":`...), m.MountPath)
+	out = strconv.AppendBool(append(out, `,"readOnly":`...), m.ReadOnly)
+	return append(out, '}')
+}
+
+// quote writes a string. What is not valid UTF-8 in it is replaced.
+func quote(out []byte, text string) []byte {
+	out, _ = jsontext.AppendQuote(out, text)
+	return out
 }
 
 // The JSON of what is added.
@@ -61,19 +110,24 @@ func (p *Plan) Patch(pod *Pod) []Operation {
 	if p.Volume != nil {
 		b.append("/spec/volumes", len(pod.Spec.Volumes) == 0, *p.Volume)
 	}
+	var mount any = mountJSON{VolumeName, p.MountPath, true}
 	for _, at := range p.Mounts {
-		b.append(at.path()+"/volumeMounts", at.first, mountJSON{VolumeName, p.MountPath, true})
+		b.append(at.path("/volumeMounts"), at.first, mount)
 	}
 	b.env(&p.Env)
 	return b.ops
 }
 
-func (b *patch) add(path string, value any) {
-	b.ops = append(b.ops, Operation{"add", path, value})
-}
+func (b *patch) add(path string, value any) { b.operation("add", path, value) }
 
-func (b *patch) replace(path string, value any) {
-	b.ops = append(b.ops, Operation{"replace", path, value})
+func (b *patch) replace(path string, value any) { b.operation("replace", path, value) }
+
+func (b *patch) operation(op, path string, value any) {
+	if b.ops == nil {
+		const usual = 8
+		b.ops = make([]Operation, 0, usual)
+	}
+	b.ops = append(b.ops, Operation{op, path, value})
 }
 
 // append adds a value to an array, which an addition to `/-` needs to be there.
@@ -120,7 +174,10 @@ func (b *patch) set(parent string, existing map[string]string, pairs []keyValue)
 
 // env sets PROXY_CONFIG and puts the token ahead of it: the replace first, since the addition shifts its index.
 func (b *patch) env(e *envPlan) {
-	array := e.sidecar.path() + "/env"
+	if !e.addToken && e.proxyConfig == "" {
+		return
+	}
+	array := e.sidecar.path("/env")
 	if e.proxyConfig != "" && e.proxyAt >= 0 {
 		b.replace(array+"/"+strconv.Itoa(e.proxyAt)+"/value", e.proxyConfig)
 	}
@@ -136,7 +193,9 @@ func (b *patch) env(e *envPlan) {
 	}
 }
 
-func (p place) path() string { return "/spec/" + p.list + "/" + strconv.Itoa(p.index) }
+func (p place) path(field string) string {
+	return "/spec/" + p.list + "/" + strconv.Itoa(p.index) + field
+}
 
 // escape writes a key as a token of a JSON pointer (RFC 6901).
 func escape(key string) string {

@@ -86,6 +86,8 @@ func (p *planner) mountCA() {
 		p.warnf(VolumeConflict, "volume %s has another source than the Secret %s, so the satellite CA is not mounted: rename it", VolumeName, ca.SecretName)
 		return
 	}
+	usual := len(p.pod.Spec.Containers)
+	p.Mounts, p.Containers = make([]place, 0, usual), make([]string, 0, usual)
 	for i := range p.pod.Spec.Containers {
 		p.mountInto(&p.pod.Spec.Containers[i], containers, i, ca)
 	}
@@ -197,7 +199,7 @@ func (p *planner) markInjected() {
 	if !p.effective() && len(p.Warnings) == 0 {
 		return
 	}
-	text, err := json.Marshal(status{p.snap.Version, p.d.Settings.Config, p.Tracer, append([]string{}, p.Containers...), codes(p.Warnings)})
+	text, err := json.Marshal(&status{p.snap.Version, p.d.Settings.Config, p.Tracer, p.Containers, codes(p.Warnings)})
 	if err != nil {
 		return // strings always marshal
 	}
@@ -211,6 +213,10 @@ func (p *planner) markInjected() {
 func (p *planner) annotate(key, value string) {
 	if existing, ok := p.pod.Annotations()[key]; ok && existing == value {
 		return
+	}
+	if p.Annotations == nil {
+		const most = 3
+		p.Annotations = make([]keyValue, 0, most)
 	}
 	p.Annotations = append(p.Annotations, keyValue{key, value})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
-// settleFile is how long a file must be left alone before it is read: an editor's write comes in several steps.
+// settleFile is how long after a first change a file is read: an editor's write comes in several steps.
 const settleFile = 50 * time.Millisecond
 
 // File is the configuration file.
@@ -56,17 +56,19 @@ func (f *File) Follow(ctx context.Context, use func(*settings.Settings), refuse 
 	if err := watcher.Add(filepath.Dir(f.Path)); err != nil {
 		return fmt.Errorf("watch configuration %s: %w", f.Path, err)
 	}
-	settled := time.NewTimer(0) // what changed since Load is seen at once
-	defer settled.Stop()
+	settled := time.After(0) // what changed since Load is seen at once
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Events:
-			settled.Reset(settleFile)
+			if settled == nil { // a busy neighbour in the folder must not put it off for ever
+				settled = time.After(settleFile)
+			}
 		case err := <-watcher.Errors:
 			refuse(fmt.Errorf("watch configuration %s: %w", f.Path, err))
-		case <-settled.C:
+		case <-settled:
+			settled = nil
 			f.reload(use, refuse)
 		}
 	}

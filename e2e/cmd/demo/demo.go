@@ -84,21 +84,21 @@ func demonstrate(ctx context.Context, o options) (err error) {
 }
 
 func (d *demo) introduce() {
-	d.report.Title("lightstep-injector: label a namespace, and every pod created in it trusts your satellites.")
+	d.report.Titlef("lightstep-injector: label a namespace, and every pod created in it trusts your satellites.")
 	if d.kubeconfig != "" {
-		d.report.Line("In the cluster of %s, with the injector on this machine.", d.kubeconfig)
+		d.report.Linef("In the cluster of %s, with the injector on this machine.", d.kubeconfig)
 	} else {
-		d.report.Line("A real API server, etcd, controllers and scheduler, on this machine alone. No kubelet runs: kwok plays")
-		d.report.Line("the nodes and says that pods run. No Istio runs: you see what it is handed.")
+		d.report.Linef("A real API server, etcd, controllers and scheduler, on this machine alone. No kubelet runs: kwok plays")
+		d.report.Linef("the nodes and says that pods run. No Istio runs: you see what it is handed.")
 	}
-	d.report.Line("")
+	d.report.Linef("")
 }
 
 // build compiles both at once: neither keeps two cores busy to its end.
 func (d *demo) build(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		d.bin, err = injector.Build(ctx, d.root)
+		d.bin, err = injector.Build(ctx, d.root, d.run)
 		return err
 	})
 	if d.kubeconfig == "" {

@@ -46,7 +46,7 @@ func (d *demo) show(ctx context.Context) error {
 }
 
 func (d *demo) showTable(version string, byNamespace [][]corev1.Pod) {
-	d.report.Title("Every pod, as the API server (Kubernetes %s) has it", version)
+	d.report.Titlef("Every pod, as the API server (Kubernetes %s) has it", version)
 	table := tabwriter.NewWriter(d.report.Out(), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "  NAMESPACE\tPOD\tINJECTED\tMOUNT\tTRACER\tSAMPLING\tNOTE")
 	for i, n := range d.namespaces {
@@ -55,9 +55,9 @@ func (d *demo) showTable(version string, byNamespace [][]corev1.Pod) {
 		}
 	}
 	_ = table.Flush()
-	d.report.Line("")
-	d.report.Line("MeshVersionUnknown: the profile default leaves mesh.istioVersion empty, so the satellite CA is mounted and no")
-	d.report.Line("tracer is set up. The Secrets were made by the demo: copying them into namespaces comes later.")
+	d.report.Linef("")
+	d.report.Linef("MeshVersionUnknown: the profile default leaves mesh.istioVersion empty, so the satellite CA is mounted and no")
+	d.report.Linef("tracer is set up. The Secrets were made by the demo: copying them into namespaces comes later.")
 }
 
 func row(n namespace, pod *corev1.Pod) []string {
@@ -84,7 +84,7 @@ func (d *demo) showPatch(byNamespace [][]corev1.Pod) error {
 	if before == nil || after == nil {
 		return fmt.Errorf("no pod of %s to compare", app)
 	}
-	d.report.Title("What was added to one of them: %s without and with the label on its namespace", app)
+	d.report.Titlef("What was added to one of them: %s without and with the label on its namespace", app)
 	texts := make([]string, 0, 2)
 	for _, pod := range []*corev1.Pod{before, after} {
 		text, err := yaml.Marshal(reduced(pod))
@@ -94,7 +94,7 @@ func (d *demo) showPatch(byNamespace [][]corev1.Pod) error {
 		texts = append(texts, strings.ReplaceAll(string(text), d.token, "(the token)"))
 	}
 	for line := range strings.Lines(udiff.Unified("unlabelled", "labelled", texts[0], texts[1])) {
-		d.report.Line("%s", d.coloured(strings.TrimRight(line, "\n")))
+		d.report.Linef("%s", d.coloured(strings.TrimRight(line, "\n")))
 	}
 	return nil
 }
@@ -150,17 +150,17 @@ func reduced(pod *corev1.Pod) reducedPod {
 }
 
 func (d *demo) showVerdict(pods int) {
-	d.report.Title("%s %d pods checked, field by field: every one is as it should be. %.1f s in all.",
+	d.report.Titlef("%s %d pods checked, field by field: every one is as it should be. %.1f s in all.",
 		d.report.Good("✔"), pods, d.report.Elapsed().Seconds())
 	if !d.keep {
-		d.report.Line("To go on by hand: %s", d.report.Hint("make demo DEMO_KEEP=1"))
+		d.report.Linef("To go on by hand: %s", d.report.Hint("make demo DEMO_KEEP=1"))
 	}
 }
 
 // explainKeeping tells how to go on by hand.
 func (d *demo) explainKeeping() {
 	kubectl := relative(d.cluster.Kubectl)
-	d.report.Title("It is all yours, in another terminal, until Ctrl-C here")
+	d.report.Titlef("It is all yours, in another terminal, until Ctrl-C here")
 	for _, line := range []string{
 		"export KUBECONFIG=" + d.cluster.Kubeconfig,
 		kubectl + " get pods --all-namespaces --selector '!lightstep.com/injected'",
@@ -168,7 +168,7 @@ func (d *demo) explainKeeping() {
 		kubectl + " rollout restart deployment --namespace bookinfo-unlabelled",
 		"tail -f " + relative(d.injector.LogFile()),
 	} {
-		d.report.Line("%s", d.report.Hint(line))
+		d.report.Linef("%s", d.report.Hint(line))
 	}
 }
 
