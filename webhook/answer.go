@@ -1,14 +1,12 @@
 package webhook
 
 import (
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
@@ -19,60 +17,58 @@ const (
 	maxWarnings = 4096
 )
 
-// answer encodes a result as the AdmissionReview that goes back: the same result, the same bytes. There is no way to
-// refuse a pod in it. It is put together member by member, since encoding by reflection costs as much as the decision.
+// reviewAnswer is the AdmissionReview that goes back.
+type reviewAnswer struct {
+	Kind       string   `json:"kind"`
+	APIVersion string   `json:"apiVersion"`
+	Response   response `json:"response"`
+}
+
+// response is an AdmissionResponse. There is no way to refuse a pod in it.
+type response struct {
+	UID              string           `json:"uid"`
+	Allowed          bool             `json:"allowed"`
+	Patch            []byte           `json:"patch,omitempty"`
+	PatchType        string           `json:"patchType,omitempty"`
+	AuditAnnotations auditAnnotations `json:"auditAnnotations"`
+	Warnings         []string         `json:"warnings,omitempty"`
+}
+
+// auditAnnotations are what the audit log keeps of a decision, under the webhook's name.
+type auditAnnotations struct {
+	Reason   inject.Reason `json:"reason"`
+	Config   string        `json:"config,omitempty"`
+	Warnings string        `json:"warnings,omitempty"`
+}
+
+// answer encodes a result: the same result, the same bytes.
 func answer(uid string, result *inject.Result) ([]byte, error) {
-	var room [1 << 10]byte
-	patch, err := inject.AppendPatch(room[:0], result.Patch)
-	if err != nil {
-		return nil, fmt.Errorf("encode patch: %w", err)
+	out := reviewAnswer{
+		Kind:       reviewKind,
+		APIVersion: reviewVersion,
+		Response: response{
+			UID:      uid,
+			Allowed:  true,
+			Warnings: warnings(result.Warnings),
+			AuditAnnotations: auditAnnotations{
+				Reason:   result.Reason,
+				Config:   result.Config,
+				Warnings: codes(result.Warnings),
+			},
+		},
 	}
-	const rest = 512
-	out := make([]byte, 0, base64.StdEncoding.EncodedLen(len(patch))+rest)
-	out = append(out, `{"kind":"`+reviewKind+`","apiVersion":"`+reviewVersion+`","response":{"allowed":true`...)
-	out = appendMember(out, "uid", uid)
 	if len(result.Patch) > 0 {
-		out = append(out, `,"patchType":"JSONPatch","patch":"`...)
-		out = append(base64.StdEncoding.AppendEncode(out, patch), '"')
-	}
-	out = append(out, `,"auditAnnotations":`...)
-	out = appendAudit(out, result)
-	if texts := warnings(result.Warnings); len(texts) > 0 {
-		out = append(out, `,"warnings":`...)
-		if out, err = appendJSON(out, texts); err != nil {
-			return nil, fmt.Errorf("encode warnings: %w", err)
+		patch, err := json.Marshal(&result.Patch, json.Deterministic(true))
+		if err != nil {
+			return nil, fmt.Errorf("encode patch: %w", err)
 		}
+		out.Response.Patch, out.Response.PatchType = patch, "JSONPatch"
 	}
-	return append(out, "}}"...), nil
-}
-
-// appendAudit writes what the audit log keeps of a decision, under the webhook's name.
-func appendAudit(out []byte, result *inject.Result) []byte {
-	out = append(out, '{')
-	out = quote(append(out, `"reason":`...), string(result.Reason))
-	if result.Config != "" {
-		out = appendMember(out, "config", result.Config)
+	encoded, err := json.Marshal(&out)
+	if err != nil {
+		return nil, fmt.Errorf("encode AdmissionReview: %w", err)
 	}
-	if codes := codes(result.Warnings); codes != "" {
-		out = appendMember(out, "warnings", codes)
-	}
-	return append(out, '}')
-}
-
-func appendMember(out []byte, name, value string) []byte {
-	out = append(quote(append(out, ','), name), ':')
-	return quote(out, value)
-}
-
-// quote writes a string. What is not valid UTF-8 in it is replaced.
-func quote(out []byte, text string) []byte {
-	out, _ = jsontext.AppendQuote(out, text)
-	return out
-}
-
-func appendJSON(out []byte, v any) ([]byte, error) {
-	text, err := json.Marshal(v)
-	return append(out, text...), err
+	return encoded, nil
 }
 
 // warnings are those that fit, as kubectl prints them. The last one says how many did not fit.

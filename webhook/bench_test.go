@@ -61,7 +61,7 @@ func benchReviews() []benchReview {
 }
 
 // body is the review as the apiserver sends it.
-func (r benchReview) body(b *testing.B) []byte {
+func (r benchReview) body(b testing.TB) []byte {
 	b.Helper()
 	var review admissionv1.AdmissionReview
 	readYAML(b, "testdata/bench/review.yaml", &review)
@@ -89,7 +89,7 @@ func (r benchReview) body(b *testing.B) []byte {
 	return body
 }
 
-func readYAML(b *testing.B, file string, into any) {
+func readYAML(b testing.TB, file string, into any) {
 	b.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -101,7 +101,7 @@ func readYAML(b *testing.B, file string, into any) {
 }
 
 // newBenchHandler is the handler as the program runs it: it knows the namespace, and logs what is no plain success.
-func newBenchHandler(b *testing.B) *Handler {
+func newBenchHandler(b testing.TB) *Handler {
 	b.Helper()
 	config, err := settings.Parse([]byte(benchConfiguration))
 	if err != nil {

@@ -182,8 +182,7 @@ func (r *reader) spec(out *inject.Spec) error {
 
 func (r *reader) os(out *inject.OS) error {
 	return r.object(func(name []byte) error {
-		switch string(name) {
-		case "name":
+		if string(name) == "name" {
 			return r.text(&out.Name)
 		}
 		return r.pass()
@@ -280,8 +279,7 @@ func (r *reader) variable(out *inject.EnvVar) error {
 
 func (r *reader) source(out *inject.EnvVarSource) error {
 	return r.object(func(name []byte) error {
-		switch string(name) {
-		case "secretKeyRef":
+		if string(name) == "secretKeyRef" {
 			return optional(r, &out.SecretKeyRef, r.secretKey)
 		}
 		return r.pass()

@@ -88,7 +88,6 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (a admission) 
 	defer h.Metrics.inFlight.Dec()
 	buffer := h.buffers.Get().(*bytes.Buffer)
 	defer h.putBack(buffer)
-	buffer.Grow(int(min(max(r.ContentLength, 0), inFlightStep)) + bytes.MinRead)
 	body := meter{body: http.MaxBytesReader(w, r.Body, maxBody), budget: h.inFlight}
 	defer body.end()
 

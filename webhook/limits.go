@@ -91,22 +91,13 @@ func refuse(r *http.Request) (int, error) {
 		return http.StatusMethodNotAllowed, fmt.Errorf("method %q: send an AdmissionReview by POST", r.Method)
 	}
 	given := r.Header.Get("Content-Type")
-	if !isJSON(given) {
+	if media, _, err := mime.ParseMediaType(given); err != nil || media != contentType {
 		return http.StatusUnsupportedMediaType, fmt.Errorf("content type %q: send %s", given, contentType)
 	}
 	if r.ContentLength > maxBody {
 		return http.StatusRequestEntityTooLarge, fmt.Errorf("a body of %d bytes: at most %d are read", r.ContentLength, maxBody)
 	}
 	return 0, nil
-}
-
-// isJSON reads a content type. The apiserver's has nothing to read.
-func isJSON(given string) bool {
-	if given == contentType {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(given)
-	return err == nil && media == contentType
 }
 
 // unreadable is the status for a body that could not be read to its end.

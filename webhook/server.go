@@ -40,7 +40,7 @@ func NewServer(listen string, handler http.Handler, certificate func(*tls.Client
 }
 
 // notFound answers on every path but the handler's, as patiently and no more so.
-func notFound(w http.ResponseWriter, r *http.Request) {
+func notFound(w http.ResponseWriter, _ *http.Request) {
 	setDeadlines(w, time.Now())
 	http.Error(w, "not found: admission requests are answered at "+Path, http.StatusNotFound)
 }

@@ -18,50 +18,42 @@ type Operation struct {
 	Value any    `json:"value"`
 }
 
-// AppendPatch writes operations as an RFC 6902 document: the same operations, the same bytes. Where it can, it does so
-// without reflection, which costs more than finding out what to write.
-func AppendPatch(out []byte, ops []Operation) ([]byte, error) {
-	out = append(out, '[')
-	for i := range ops {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = quote(append(out, `{"op":`...), ops[i].Op)
-		out = quote(append(out, `,"path":`...), ops[i].Path)
-		out = append(out, `,"value":`...)
-		var err error
-		if out, err = appendValue(out, ops[i].Value); err != nil {
-			return nil, err
-		}
-		out = append(out, '}')
+// MarshalJSONTo writes an operation token by token, as it does the values that nearly every patch has: by reflection, that
+// would cost as much as finding out what to write.
+func (o *Operation) MarshalJSONTo(enc *jsontext.Encoder) error {
+	err := write(enc, jsontext.BeginObject, jsontext.String("op"), jsontext.String(o.Op),
+		jsontext.String("path"), jsontext.String(o.Path), jsontext.String("value"))
+	if err != nil {
+		return err
 	}
-	return append(out, ']'), nil
-}
-
-func appendValue(out []byte, value any) ([]byte, error) {
-	switch v := value.(type) {
+	switch value := o.Value.(type) {
 	case string:
-		return quote(out, v), nil
-	case mountJSON:
-		return v.append(out), nil
+		err = enc.WriteToken(jsontext.String(value))
+	case *mountJSON:
+		err = value.MarshalJSONTo(enc)
 	default:
-		text, err := json.Marshal(v, json.Deterministic(true))
-		return append(out, text...), err
+		err = json.MarshalEncode(enc, value, json.Deterministic(true))
 	}
+	if err != nil {
+		return err
+	}
+	return enc.WriteToken(jsontext.EndObject)
 }
 
-// append writes the most frequent of all values.
-func (m mountJSON) append(out []byte) []byte {
-	out = quote(append(out, `{"name":`...), m.Name)
-	out = quote(append(out, `,"mountPath":`...), m.MountPath)
-	out = strconv.AppendBool(append(out, `,"readOnly":`...), m.ReadOnly)
-	return append(out, '}')
+// MarshalJSONTo writes a mount.
+func (m *mountJSON) MarshalJSONTo(enc *jsontext.Encoder) error {
+	return write(enc, jsontext.BeginObject, jsontext.String("name"), jsontext.String(m.Name),
+		jsontext.String("mountPath"), jsontext.String(m.MountPath),
+		jsontext.String("readOnly"), jsontext.Bool(m.ReadOnly), jsontext.EndObject)
 }
 
-// quote writes a string. What is not valid UTF-8 in it is replaced.
-func quote(out []byte, text string) []byte {
-	out, _ = jsontext.AppendQuote(out, text)
-	return out
+func write(enc *jsontext.Encoder, tokens ...jsontext.Token) error {
+	for _, token := range tokens {
+		if err := enc.WriteToken(token); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The JSON of what is added.
@@ -110,7 +102,7 @@ func (p *Plan) Patch(pod *Pod) []Operation {
 	if p.Volume != nil {
 		b.append("/spec/volumes", len(pod.Spec.Volumes) == 0, *p.Volume)
 	}
-	var mount any = mountJSON{VolumeName, p.MountPath, true}
+	mount := &mountJSON{VolumeName, p.MountPath, true}
 	for _, at := range p.Mounts {
 		b.append(at.path("/volumeMounts"), at.first, mount)
 	}

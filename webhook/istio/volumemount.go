@@ -22,32 +22,12 @@ type userMount struct {
 	ReadOnly  bool   `json:"readOnly,omitempty"`
 }
 
-// onlyMount is a map of one volume, which is what most pods get.
-type onlyMount struct {
-	volume string
-	mount  userMount
-}
-
-// MarshalJSONTo writes the map.
-func (m *onlyMount) MarshalJSONTo(enc *jsontext.Encoder) error {
-	if err := enc.WriteToken(jsontext.BeginObject); err != nil {
-		return err
-	}
-	if err := enc.WriteToken(jsontext.String(m.volume)); err != nil {
-		return err
-	}
-	if err := json.MarshalEncode(enc, &m.mount); err != nil {
-		return err
-	}
-	return enc.WriteToken(jsontext.EndObject)
-}
-
 // MergeUserVolumeMount returns the annotation with a read-only mount of the volume at the path added; unchanged where it
 // is there already. collides tells whether two mount paths cannot both be used.
 func MergeUserVolumeMount(annotation, volume, mountPath string, collides func(a, b string) bool) (string, error) {
 	ours := userMount{MountPath: mountPath, ReadOnly: true}
 	if annotation == "" {
-		return marshalString(&onlyMount{volume, ours})
+		return marshalString(map[string]userMount{volume: ours})
 	}
 	if len(annotation) > maxProxyConfig {
 		return "", fmt.Errorf("it has %d bytes; at most %d are read", len(annotation), maxProxyConfig)
