@@ -50,6 +50,11 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		ControlPlaneStartTimeout: startTimeout,
 		ControlPlaneStopTimeout:  stopTimeout,
 	}
+	restore, err := keepTemporaryFiles(run.Dir)
+	if err != nil {
+		return err
+	}
+	defer restore()
 	if c.Config, err = c.env.Start(); err != nil {
 		return fmt.Errorf("%w\netcd:\n%s\nkube-apiserver:\n%s",
 			err, process.Tail(run.Log("etcd"), 5), process.Tail(run.Log("kube-apiserver"), 10))
@@ -59,6 +64,23 @@ func (c *Cluster) startAPIServer(run *Run) error {
 	}
 	c.Client, err = kubernetes.NewForConfig(c.Config)
 	return err
+}
+
+// keepTemporaryFiles has envtest make its temporary files in a folder of ours, so that they go with it even where the
+// process is killed.
+func keepTemporaryFiles(dir string) (restore func(), err error) {
+	const variable = "TMPDIR"
+	before, set := os.LookupEnv(variable)
+	if err := os.Setenv(variable, dir); err != nil {
+		return nil, err
+	}
+	return func() {
+		if !set {
+			_ = os.Unsetenv(variable)
+			return
+		}
+		_ = os.Setenv(variable, before)
+	}, nil
 }
 
 // configureAPIServer makes envtest's API server an ordinary one.

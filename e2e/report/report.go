@@ -84,7 +84,7 @@ func (r *Report) Progress(done, total int) {
 	r.lastLine = time.Now()
 	if first {
 		r.clear()
-		r.Linef("The control plane is built from source the first time: some 8 minutes on two cores.")
+		r.Linef("The control plane is built from source the first time: some ten minutes on two cores.")
 	}
 	state := "fetching Go modules"
 	if total > 0 {
