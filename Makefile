@@ -21,6 +21,7 @@ build: ## Build bin/lightstep-injector
 .PHONY: demo
 demo: ## See Bookinfo come up injected on a real control plane (DEMO_KEEP=1 leaves it up)
 	@echo "compiling the demo; the first time this takes a minute or two"
+	@{ go list -C e2e/controlplane -deps . && go list -deps ./cmd/...; } >/dev/null 2>&1 & # fetches what comes next
 	@GOGC=400 go build -C e2e -o $(CURDIR)/.cache/bin/demo ./cmd/demo
 	@$(keep-here) .cache/bin/demo $(if $(DEMO_KEEP),--keep) $(if $(CLUSTER_KUBECONFIG),--kubeconfig $(CLUSTER_KUBECONFIG) --webhook-host $(WEBHOOK_HOST))
 
