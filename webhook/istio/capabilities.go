@@ -35,7 +35,7 @@ type Capabilities struct {
 	ServerName bool
 }
 
-// change is one thing that became different at a version, with the source of the fact.
+// change is one thing that became different at a version, and what that rests on.
 type change struct {
 	since  string
 	apply  func(*Capabilities)
@@ -46,12 +46,12 @@ type change struct {
 // otherwise is one more row.
 func changes() []change {
 	return []change{
-		{"1.7", func(c *Capabilities) { c.Tracer = Lightstep }, "istio@1.7.0 tools/packaging/common/envoy_bootstrap.json"},
-		{"1.9", func(c *Capabilities) { c.ServerName = true }, "istio@1.9.0 pkg/bootstrap/config.go; 1.7.0 sends 'tracer', 1.7.1–1.8 none"},
-		{"1.12", func(c *Capabilities) { c.LabelDecides = true }, "istio@1.12.0 pkg/kube/inject/inject.go injectRequired"},
-		{"1.13", func(c *Capabilities) { c.StrictInject = true }, "istio@1.13.0 pkg/kube/inject/inject.go injectRequired"},
+		{"1.7", func(c *Capabilities) { c.Tracer = Lightstep }, "ProxyConfig.tracing.lightstep works from 1.7 on, with the native tracer"},
+		{"1.9", func(c *Capabilities) { c.ServerName = true }, "1.7.0 sends 'tracer', 1.7.1 to 1.8 nothing, 1.9 what sni says"},
+		{"1.12", func(c *Capabilities) { c.LabelDecides = true }, "before 1.12 the injector reads the annotation only"},
+		{"1.13", func(c *Capabilities) { c.StrictInject = true }, "inferred: 1.12 still takes y, yes and on, the newest does not; not looked up at this tag"},
 		{"1.15", func(c *Capabilities) { c.Tracer = NoTracer }, "istio/proxy#3950: Envoy 1.24 dropped envoy.tracers.lightstep"},
-		{"1.16.1", func(c *Capabilities) { c.Tracer = OpenTelemetry }, "istio/proxy@1.16.1: envoy.tracers.opentelemetry is built in"},
+		{"1.16.1", func(c *Capabilities) { c.Tracer = OpenTelemetry }, "the proxy has envoy.tracers.opentelemetry from 1.16.1 on"},
 	}
 }
 
