@@ -22,6 +22,7 @@ type Configuration struct {
 	Kind       string             `json:"kind"`
 	Profiles   map[string]Profile `json:"profiles"`
 	Overrides  Overrides          `json:"overrides"`
+	Istio      Istio              `json:"istio"`
 	// ExemptNamespaces are never touched, beyond the built-in ones; globs.
 	ExemptNamespaces []string `json:"exemptNamespaces"`
 }
@@ -99,6 +100,16 @@ type Mesh struct {
 // TracerAuto picks the tracer by Istio's version.
 const TracerAuto istio.Tracer = "auto"
 
+// Istio says where Istio is found, and what is kept for it.
+type Istio struct {
+	// Namespaces are those that Istio's control planes run in.
+	Namespaces []string `json:"namespaces"`
+	// Manage has the Telemetry and what goes with it kept in each labelled namespace.
+	Manage bool `json:"manage"`
+	// Provider is the name of MeshConfig's extensionProvider through which spans go.
+	Provider string `json:"provider"`
+}
+
 // Overrides lists what a namespace's and a pod's annotations may change.
 type Overrides struct {
 	Namespace []Setting `json:"namespace"`
@@ -121,6 +132,7 @@ func defaultConfiguration() Configuration {
 			Namespace: []Setting{SettingProfile, SettingSampling, SettingCustomTags},
 			Pod:       []Setting{SettingSampling, SettingCustomTags},
 		},
+		Istio: Istio{Namespaces: []string{"istio-system"}, Provider: "lightstep"},
 	}
 }
 

@@ -204,6 +204,9 @@ func matches(globs []string, namespace string) bool {
 	})
 }
 
+// Istio says where Istio is found, and what is kept for it.
+func (s *Settings) Istio() Istio { return s.configuration.Istio }
+
 // Exempt tells whether a namespace is never touched, built-in or by exemptNamespaces.
 func (s *Settings) Exempt(namespace string) bool {
 	switch namespace {

@@ -50,8 +50,20 @@ func validate(c *Configuration) []error {
 	}
 	p.overrides("overrides.namespace", c.Overrides.Namespace, SettingProfile, SettingSampling, SettingCustomTags)
 	p.overrides("overrides.pod", c.Overrides.Pod, SettingSampling, SettingCustomTags)
+	p.istio("istio", c.Istio)
 	p.globs("exemptNamespaces", c.ExemptNamespaces)
 	return p
+}
+
+func (p *problems) istio(field string, i Istio) {
+	for at, namespace := range i.Namespaces {
+		if len(validation.IsDNS1123Label(namespace)) > 0 {
+			p.add(fmt.Sprintf("%s.namespaces[%d]", field, at), namespace, "write the name of a namespace, such as istio-system")
+		}
+	}
+	if len(validation.IsDNS1123Subdomain(i.Provider)) > 0 {
+		p.add(field+".provider", i.Provider, "write the name of an extensionProvider of MeshConfig, such as lightstep")
+	}
 }
 
 func (p *problems) profile(field, name string, profile Profile) {
