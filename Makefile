@@ -7,6 +7,8 @@ export GOFLAGS = -trimpath
 modules := . e2e e2e/controlplane tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
+# How the demo and the end-to-end tests are compiled, with all that they run: as e2e/compile says, so that each package is once.
+e2e-flags = GOGC=400 GOFLAGS='-trimpath "-gcflags=all=-dwarf=0 -l"'
 # envtest notes the ports it has given away in the user's cache folder; ours is in the clone, Go's stays where it is.
 keep-here = GOCACHE="$$(go env GOCACHE)" XDG_CACHE_HOME=$(CURDIR)/.cache
 
@@ -22,7 +24,7 @@ build: ## Build bin/lightstep-injector
 demo: ## See Bookinfo come up injected on a real control plane (DEMO_KEEP=1 leaves it up)
 	@echo "compiling the demo; the first time this takes a minute or two"
 	@{ go list -C e2e/controlplane -deps . && go list -deps ./cmd/...; } >/dev/null 2>&1 & # fetches what comes next
-	@GOGC=400 go build -C e2e -o $(CURDIR)/.cache/bin/demo ./cmd/demo
+	@$(e2e-flags) go build -C e2e -o $(CURDIR)/.cache/bin/demo ./cmd/demo
 	@$(keep-here) .cache/bin/demo $(if $(DEMO_KEEP),--keep) $(if $(CLUSTER_KUBECONFIG),--kubeconfig $(CLUSTER_KUBECONFIG) --webhook-host $(WEBHOOK_HOST))
 
 .PHONY: test
@@ -34,7 +36,7 @@ unit: ## The main module's tests
 
 .PHONY: e2e
 e2e: ## The program against a real apiserver, black box; the demo is one of the tests
-	$(keep-here) go test -C e2e -count=1 -timeout 40m ./...
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./...
 
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
