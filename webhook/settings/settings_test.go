@@ -33,7 +33,7 @@ func TestBadInput(t *testing.T) {
 		{profile("satellit: {}"), "profiles.default.satellit: unknown field"},
 		{profile("caCertificate: {source: {name: x}}"), "profiles.default.caCertificate.source: unknown field"},
 		{profile("accessToken: {header: x}"), "profiles.default.accessToken.header: unknown field"},
-		{head + "istio: {}", "istio: unknown field"},
+		{head + "istio: {rendered: true}", "istio.rendered: unknown field"},
 		{profile("sampling: ten"), "profiles.default.sampling: a string is not valid here; a number is needed"},
 		{profile("customTags: {v: 1}"), "profiles.default.customTags.v: a number is not valid here; a string (quote it) is needed"},
 		{profile("satellite: {secure: 'yes'}"), "profiles.default.satellite.secure: a string is not valid here; true or false is needed"},
@@ -72,6 +72,8 @@ func TestBadInput(t *testing.T) {
 		{head + "overrides: {pod: [profile]}", "overrides.pod[0]"},
 		{head + "overrides: {namespace: [address]}", "write one of [profile sampling customTags]"},
 		{head + "exemptNamespaces: ['']", "exemptNamespaces[0]"},
+		{head + "istio: {namespaces: [Istio_System]}", "istio.namespaces[0]: \"Istio_System\""},
+		{head + "istio: {provider: ''}", "istio.provider"},
 		{strings.Repeat("#", maxFile+1), "at most 1048576 are read"},
 	} {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
