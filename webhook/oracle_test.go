@@ -1,16 +1,12 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
 	"net/http"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -21,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject/injecttest"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -121,21 +117,38 @@ func askIstio(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
 		}
 		annotate(pod, istio.UserVolumeMountAnnotation, merged)
 	}
-	if plan.Tracer != istio.Lightstep || d.Settings.AccessToken.Delivery != settings.DeliverByAnnotation {
+	existing := pod.Annotations[istio.ProxyConfigAnnotation]
+	if plan.Tracer == istio.OpenTelemetry {
+		return setExplicitly(pod, existing, d)
+	}
+	if plan.Tracer != istio.Lightstep || plan.MeshTraces || d.Settings.AccessToken.Delivery != settings.DeliverByAnnotation {
 		return nil
 	}
 	block, err := tracing(&d.Settings, d.Settings.Token.Reveal()).Block()
 	if err != nil {
 		return err
 	}
-	merged, err := istio.MergeAnnotation(pod.Annotations[istio.ProxyConfigAnnotation], block)
+	merged, err := istio.MergeAnnotation(existing, block)
 	annotate(pod, istio.ProxyConfigAnnotation, merged)
 	return err
 }
 
+// setExplicitly adds what namespace and pod set of the mesh's own tracing, where that is known.
+func setExplicitly(pod *corev1.Pod, existing string, d *inject.Decision) error {
+	revision := d.Member.Revision
+	if d.Settings.Explicit.Empty() || revision == nil || revision.Mesh == nil || revision.Mesh.Lightstep != nil || istio.HasNativeTracer(existing) {
+		return nil
+	}
+	merged, _, err := istio.MergeExplicit(existing, revision.Mesh.Tracing, d.Settings.Explicit)
+	if err == nil {
+		annotate(pod, istio.ProxyConfigAnnotation, merged)
+	}
+	return nil // one that cannot be read stays
+}
+
 // setEnv gives the sidecar the token, ahead of the PROXY_CONFIG that refers to it.
 func setEnv(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
-	if plan.Tracer != istio.Lightstep || d.Settings.AccessToken.Delivery != settings.DeliverBySecret || d.Sidecar.State != istio.Present {
+	if plan.Tracer != istio.Lightstep || plan.MeshTraces || d.Settings.AccessToken.Delivery != settings.DeliverBySecret || d.Sidecar.State != istio.Present {
 		return nil
 	}
 	all := longRunning(pod)
@@ -275,88 +288,15 @@ func reduceVariable(e *corev1.EnvVar) inject.EnvVar {
 	return out
 }
 
-// goldenCase is one of the core's golden cases: a pod, and the world that it comes into.
-type goldenCase struct {
-	name      string
-	namespace string
-	snapshot  *inject.Snapshot
-	pod       []byte
-}
-
-func readGoldenCase(t *testing.T, file string) goldenCase {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, body, _ := bytes.Cut(text, []byte("\n---\n"))
-	pod, err := yaml.YAMLToJSONStrict(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := goldenCase{name: strings.TrimSuffix(filepath.Base(file), ".in.yaml"), pod: pod}
-	c.namespace, c.snapshot = readWorld(t, head)
-	return c
-}
-
-func readWorld(t *testing.T, text []byte) (string, *inject.Snapshot) {
-	t.Helper()
-	type seen struct {
-		inject.Namespace
-		Missing []string
-	}
-	world := struct {
-		Config    map[string]any
-		Namespace string
-		Seen      *seen
-		Offline   bool
-		Tokens    map[string]string
-	}{Namespace: "shop", Seen: &seen{}}
-	if err := yaml.UnmarshalStrict(text, &world); err != nil {
-		t.Fatal(err)
-	}
-	snapshot := &inject.Snapshot{
-		Settings: worldSettings(t, world.Config, world.Tokens), OwnNamespace: "lightstep-system", Version: "test",
-		Offline: world.Offline, Namespaces: map[string]inject.Namespace{},
-	}
-	if world.Seen != nil {
-		namespace := world.Seen.Namespace
-		namespace.Missing = map[string]bool{}
-		for _, secret := range world.Seen.Missing {
-			namespace.Missing[secret] = true
-		}
-		snapshot.Namespaces[world.Namespace] = namespace
-	}
-	return world.Namespace, snapshot
-}
-
-func worldSettings(t *testing.T, config map[string]any, tokens map[string]string) *settings.Settings {
-	t.Helper()
-	file := map[string]any{"apiVersion": settings.APIVersion, "kind": settings.Kind}
-	maps.Copy(file, config)
-	text, err := yaml.Marshal(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := settings.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if parsed, err = parsed.WithAccessTokens(tokens); err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
-
 // Every pod of the golden cases, in the world of every golden case, comes out of our patch as the usual way makes it.
 func TestUsualWayAgrees(t *testing.T) {
 	files, err := filepath.Glob("inject/testdata/*.in.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d golden cases: %v", len(files), err)
 	}
-	cases := make([]goldenCase, 0, len(files))
+	cases := make([]injecttest.Case, 0, len(files))
 	for _, file := range files {
-		cases = append(cases, readGoldenCase(t, file))
+		cases = append(cases, injecttest.ReadCase(t, file))
 	}
 	injected := 0
 	for _, world := range cases {
@@ -372,20 +312,20 @@ func TestUsualWayAgrees(t *testing.T) {
 }
 
 // agree compares one pod, and tells whether it was injected.
-func agree(t *testing.T, world, pod *goldenCase) bool {
+func agree(t *testing.T, world, pod *injecttest.Case) bool {
 	t.Helper()
-	decoded, err := DecodePod(pod.pod)
+	decoded, err := DecodePod(pod.Pod)
 	if err != nil {
-		t.Fatalf("%s: %v", pod.name, err)
+		t.Fatalf("%s: %v", pod.Name, err)
 	}
-	result := inject.Run(&inject.Request{Namespace: world.namespace, Pod: decoded}, world.snapshot)
-	ours := typed(t, patched(t, pod.pod, result.Patch))
-	theirs := typed(t, pod.pod)
-	if err := mutate(theirs, world.namespace, world.snapshot); err != nil {
-		t.Fatalf("%s in the world of %s: %v", pod.name, world.name, err)
+	result := inject.Run(&inject.Request{Namespace: world.Namespace, Pod: decoded}, world.Snapshot)
+	ours := typed(t, patched(t, pod.Pod, result.Patch))
+	theirs := typed(t, pod.Pod)
+	if err := mutate(theirs, world.Namespace, world.Snapshot); err != nil {
+		t.Fatalf("%s in the world of %s: %v", pod.Name, world.Name, err)
 	}
 	if !equality.Semantic.DeepEqual(ours, theirs) {
-		t.Errorf("%s in the world of %s (-usual +ours):\n%s", pod.name, world.name, cmp.Diff(theirs, ours))
+		t.Errorf("%s in the world of %s (-usual +ours):\n%s", pod.Name, world.Name, cmp.Diff(theirs, ours))
 	}
 	return result.Injected
 }

@@ -24,6 +24,8 @@ const (
 
 	mirrorAnnotation = "kubernetes.io/config.mirror"
 	osLabel          = "kubernetes.io/os"
+	// controlPlaneApp is the label app of istiod's pods (istio@1.7.8 and 1.31.0 istio-discovery/templates/deployment.yaml).
+	controlPlaneApp = "istiod"
 )
 
 // Decision is what becomes of a pod, and why.
@@ -36,7 +38,11 @@ type Decision struct {
 	Settings settings.Resolved
 	// Sidecar is what Istio has done, or will do, to the pod; Istio is what its version can do.
 	Sidecar istio.Sidecar
+	// Ambient says that the pod is in the ambient mesh, without a sidecar.
+	Ambient bool
 	Istio   istio.Capabilities
+	// Member is how the pod stands with Istio's control planes.
+	Member istio.Membership
 	// Namespace is what is known of the pod's namespace; NamespaceSeen is false where that is nothing.
 	Namespace     Namespace
 	NamespaceSeen bool
@@ -52,12 +58,13 @@ type rule struct {
 }
 
 // rules stand in the order in which they are asked. A new reason not to inject is one more row.
-func rules() [6]rule {
-	return [6]rule{
+func rules() [7]rule {
+	return [7]rule{
 		{NamespaceExempt, "the namespace is a system's, the injector's own, or in exemptNamespaces", inExemptNamespace},
 		{NamespaceNotLabelled, "the namespace does not carry " + NamespaceLabel + "=" + NamespaceLabelEnabled, inUnlabelledNamespace},
 		{OptedOut, "the pod's label " + OptOutLabel + ` is "false"`, optedOut},
 		{MirrorPod, "the pod mirrors a static pod, whose spec the kubelet does not read from here", isMirror},
+		{ControlPlane, "the pod is istiod, Istio's control plane", isControlPlane},
 		{WindowsPod, "the pod runs on Windows, where neither Istio's proxy nor the mount's path exists", isWindows},
 		{NothingToDo, "the pod has no containers", hasNoContainers},
 	}
@@ -106,21 +113,53 @@ func (d *Decision) resolve(req *Request, snap *Snapshot) {
 
 // findSidecar asks Istio's rules. Once the proxy is there, its image is the last word on the version.
 func (d *Decision) findSidecar(req *Request, snap *Snapshot) {
-	d.Istio = d.Settings.Istio
+	labels := istio.Labels{
+		NamespaceInjection: d.Namespace.IstioInjection,
+		NamespaceRevision:  d.Namespace.IstioRevision,
+		NamespaceDataplane: d.Namespace.IstioDataplane,
+		Pod:                req.Pod.Labels(),
+	}
+	d.Member = snap.Mesh.Find(labels)
+	d.Istio = d.version()
 	proxy := findProxy(&req.Pod)
 	workload := istio.Workload{
 		HostNetwork:        req.Pod.Spec.HostNetwork,
 		Labels:             req.Pod.Labels(),
 		Annotations:        req.Pod.Annotations(),
 		NamespaceInjection: d.Namespace.IstioInjection,
+		Ambient:            labels.Ambient(),
 		MeshUnproven:       snap.Offline && !d.Istio.Known,
+	}
+	switch {
+	case d.Member.Wanted != "":
+		workload.Wanted = d.Member.Why
+	case d.Member.Outside && !d.Settings.Istio.Known:
+		workload.Outside = d.Member.Why
 	}
 	if proxy != nil {
 		workload.Proxy, workload.ProxyImage = true, proxy.Image
 	}
 	d.Sidecar = istio.FindSidecar(workload, d.Istio)
-	if d.Sidecar.State != istio.Present {
-		return
+	d.Ambient = workload.Ambient && d.Sidecar.State == istio.Absent
+	if d.Sidecar.State == istio.Present {
+		d.readProxy(proxy, snap)
+	}
+}
+
+// version is the one that the configuration gives or else that of the pod's control plane.
+func (d *Decision) version() istio.Capabilities {
+	if !d.Settings.Istio.Known && d.Member.Revision != nil {
+		return d.Member.Revision.Capabilities
+	}
+	return d.Settings.Istio
+}
+
+// readProxy takes the version from the proxy's image. One that names none, by a digest alone, falls back to the pod's
+// control plane; a gateway that no injector made may name that nowhere, and then it is the one that there is.
+func (d *Decision) readProxy(proxy *Container, snap *Snapshot) {
+	if d.Member.Revision == nil && d.Member.Wanted == "" {
+		d.Member.Revision = snap.Mesh.Only()
+		d.Istio = d.version()
 	}
 	if caps, ok := istio.OfImage(proxy.Image); ok {
 		d.Istio = caps
@@ -148,6 +187,10 @@ func inUnlabelledNamespace(req *Request, snap *Snapshot) bool {
 }
 
 func optedOut(req *Request, _ *Snapshot) bool { return req.Pod.Labels()[OptOutLabel] == "false" }
+
+func isControlPlane(req *Request, snap *Snapshot) bool {
+	return req.Pod.Labels()["app"] == controlPlaneApp && slices.Contains(snap.Settings.Istio().Namespaces, req.Namespace)
+}
 
 func isMirror(req *Request, _ *Snapshot) bool {
 	_, ok := req.Pod.Annotations()[mirrorAnnotation]

@@ -31,12 +31,24 @@ func Explain(req *Request, snap *Snapshot) Explanation {
 		return e
 	}
 	e.Rules = append(e.Rules,
-		RuleResult{decision.Reason, true, "profile " + decision.Settings.Profile + "; " + decision.Sidecar.Why},
+		RuleResult{decision.Reason, true, "profile " + decision.Settings.Profile + "; " + decision.Sidecar.Why + "; " + decision.mesh()},
 	)
 	if e.Result.Reason != decision.Reason {
 		e.Rules = append(e.Rules, RuleResult{e.Result.Reason, true, finalWords(e.Result.Reason)})
 	}
 	return e
+}
+
+// mesh says what is known of the pod's Istio.
+func (d *Decision) mesh() string {
+	version := "of unknown version"
+	if d.Istio.Known {
+		version = d.Istio.Version
+	}
+	if r := d.Member.Revision; r != nil {
+		return "Istio " + version + ", revision " + r.Name + " in " + r.Namespace
+	}
+	return "Istio " + version
 }
 
 func finalWords(r Reason) string {

@@ -67,6 +67,11 @@ func (g generator) labels() any {
 	l := object{"app": "shop", "with/slash~tilde": "x"}
 	g.some(8, l, "lightstep.com/inject", func() any { return one(g, "false", "true", "no", "") })
 	g.some(10, l, "lightstep.com/injected", func() any { return one(g, "true", "yes") })
+	g.some(8, l, "istio.io/rev", func() any { return one(g, "default", "canary", "stable", "gone") })
+	g.some(5, l, "istio.io/dataplane-mode", func() any { return one(g, "ambient", "none") })
+	if g.percent(5) {
+		l["app"] = "istiod"
+	}
 	g.some(15, l, "sidecar.istio.io/inject", func() any { return one(g, "true", "false", "yes", "off") })
 	if g.percent(5) {
 		clear(l)
@@ -104,7 +109,8 @@ func (g generator) userVolumeMount() any {
 func (g generator) proxyConfig() any {
 	return one(g,
 		"", "concurrency: 2\n", "{}", `{"drainDuration":"45s"}`, "proxyMetadata:\n  A: \"b\"\n# a comment\n", "{holdApplicationUntilProxyStarts: true}",
-		"drain_duration: 45s", "tracing: {sampling: 10}", `{"tracing":{"zipkin":{"address":"z:9411"}}}`, "concurrency: [2", "[1,2]", "- a", "null",
+		"drain_duration: 45s", "tracing: {sampling: 10}", "tracing: {lightstep: {address: s}}", "tracing: {custom_tags: {x: {literal: {value: mine}}}}",
+		"tracing: {datadog: {address: d}}", "tracing: {customTags: 7}", "tracing: 7", `{"tracing":{"zipkin":{"address":"z:9411"}}}`, "concurrency: [2", "[1,2]", "- a", "null",
 		"a: 1\na: 2\n", "\"just a string\"", "x: &a {y: 1}\nz: *a\n", "1: 2", `{"concurrency":18446744073709551615}`, "\t",
 	)
 }

@@ -3,7 +3,6 @@ package inject_test
 import (
 	"bytes"
 	"flag"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,30 +15,10 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
-	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject/injecttest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
-
-// world is the first document of a case: everything but the pod.
-type world struct {
-	// Config is a configuration without its head.
-	Config map[string]any `json:"config"`
-	// Namespace is where the pod is created: shop unless said otherwise.
-	Namespace string `json:"namespace"`
-	// Seen is what the snapshot has of that namespace; null where it has nothing.
-	Seen *seen `json:"seen"`
-	// Offline and Tokens as in inject.Snapshot and settings.WithAccessTokens.
-	Offline bool              `json:"offline"`
-	Tokens  map[string]string `json:"tokens"`
-}
-
-type seen struct {
-	Unlabelled     bool              `json:"unlabelled"`
-	Annotations    map[string]string `json:"annotations"`
-	IstioInjection string            `json:"istioInjection"`
-	Missing        []string          `json:"missing"`
-}
 
 // outcome is a golden file.
 type outcome struct {
@@ -60,7 +39,8 @@ func TestGolden(t *testing.T) {
 	for _, file := range cases {
 		name := strings.TrimSuffix(filepath.Base(file), ".in.yaml")
 		t.Run(name, func(t *testing.T) {
-			snap, namespace, pod := readCase(t, file)
+			c := injecttest.ReadCase(t, file)
+			snap, namespace, pod := c.Snapshot, c.Namespace, c.Pod
 			// <config hash> stands for the settings' hash, in a pod as in a golden file.
 			config := run(t, snap, namespace, pod).Config
 			pod = bytes.ReplaceAll(pod, []byte("<config hash>"), []byte(config))
@@ -73,64 +53,6 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
-}
-
-func readCase(t *testing.T, file string) (snap *inject.Snapshot, namespace string, pod []byte) {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, body, found := bytes.Cut(data, []byte("\n---\n"))
-	if !found {
-		t.Fatalf("%s: want two documents, the world and the pod", file)
-	}
-	w := world{Namespace: "shop", Seen: &seen{}}
-	if err := yaml.UnmarshalStrict(head, &w); err != nil {
-		t.Fatal(err)
-	}
-	pod, err = yaml.YAMLToJSONStrict(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.snapshot(t), w.Namespace, pod
-}
-
-func (w *world) snapshot(t *testing.T) *inject.Snapshot {
-	t.Helper()
-	snap := &inject.Snapshot{
-		Settings: w.settings(t), OwnNamespace: "lightstep-system", Version: "test", Offline: w.Offline,
-		Namespaces: map[string]inject.Namespace{},
-	}
-	if w.Seen == nil {
-		return snap
-	}
-	missing := map[string]bool{}
-	for _, secret := range w.Seen.Missing {
-		missing[secret] = true
-	}
-	snap.Namespaces[w.Namespace] = inject.Namespace{
-		Unlabelled: w.Seen.Unlabelled, Annotations: w.Seen.Annotations, IstioInjection: w.Seen.IstioInjection, Missing: missing,
-	}
-	return snap
-}
-
-func (w *world) settings(t *testing.T) *settings.Settings {
-	t.Helper()
-	config := map[string]any{"apiVersion": settings.APIVersion, "kind": settings.Kind}
-	maps.Copy(config, w.Config)
-	text, err := yaml.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := settings.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err = s.WithAccessTokens(w.Tokens); err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 func run(t *testing.T, snap *inject.Snapshot, namespace string, pod []byte) inject.Result {

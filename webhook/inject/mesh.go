@@ -14,6 +14,9 @@ const TokenEnv = "LIGHTSTEP_ACCESS_TOKEN"
 
 // setUpMesh plans what the sidecar needs beside the mount: before Istio's injector its annotations, after it the env.
 func (p *planner) setUpMesh() {
+	if p.d.Ambient && p.d.Settings.Tracer != istio.NoTracer {
+		p.warnf(AmbientMesh, "the pod is in the ambient mesh and has no sidecar: set up its own SDK, or give it a sidecar")
+	}
 	if p.d.Settings.Tracer == istio.NoTracer || p.d.Sidecar.State == istio.Absent {
 		return
 	}
@@ -22,16 +25,27 @@ func (p *planner) setUpMesh() {
 	case !p.d.NamespaceSeen:
 		p.warnf(NamespaceNotSeen, "namespace %s is too new to be known: no tracer is set up; create the pod again", p.req.Namespace)
 	case p.d.Settings.Tracer == istio.OpenTelemetry && !p.d.Istio.Known:
-		p.Tracer = istio.OpenTelemetry
+		p.Tracer, p.MeshTraces = istio.OpenTelemetry, true
 	case !p.d.Istio.Known:
-		p.warnf(MeshVersionUnknown, "Istio's version is not known, so no tracer is set up: set profiles.%s.mesh.istioVersion", p.d.Settings.Profile)
+		p.warnf(MeshVersionUnknown, "%s, so no tracer is set up: set profiles.%s.mesh.istioVersion", p.unknownMesh(), p.d.Settings.Profile)
 	case p.d.Istio.Tracer == istio.Lightstep && p.d.Settings.Tracer != istio.OpenTelemetry:
 		p.setUpLightstep()
 	case p.d.Istio.Tracer == istio.OpenTelemetry && p.d.Settings.Tracer != istio.Lightstep:
-		p.Tracer = istio.OpenTelemetry // the mesh's own: nothing is to be written into the pod
+		p.setUpOpenTelemetry()
 	default:
 		p.warnf(TracerUnsupported, "%s", unsupported(p.d.Istio, p.d.Settings.Tracer))
 	}
+}
+
+// unknownMesh says why Istio's version is not known.
+func (p *planner) unknownMesh() string {
+	switch m := &p.d.Member; {
+	case m.Revision != nil && m.Revision.Problem != "":
+		return "Istio's version is not known (" + m.Revision.Problem + ")"
+	case p.snap.Mesh != nil && m.Wanted != "":
+		return m.Why + ", and there is no control plane of revision or tag " + m.Wanted
+	}
+	return "Istio's version is not known"
 }
 
 func unsupported(caps istio.Capabilities, wanted istio.Tracer) string {
@@ -48,6 +62,13 @@ func (p *planner) askForMount() {
 	if ca == nil || p.d.Sidecar.State != istio.Expected || findProxy(p.pod) != nil || p.warned(VolumeConflict) {
 		return
 	}
+	if settings.Collide(ca.MountPath, istioMountPath) && p.istioMounts() {
+		p.istioMountsCA = ca.MountPath == istioMountPath && ca.SecretName == istioSecret
+		if !p.istioMountsCA {
+			p.warnf(MountConflict, "Istio's injector mounts the Secret %s at %s into the sidecar, in the way of %s: change caCertificate.secretName or mountPath, or the mesh's tracer", istioSecret, istioMountPath, ca.MountPath)
+		}
+		return
+	}
 	existing := p.pod.Annotations()[istio.UserVolumeMountAnnotation]
 	merged, err := istio.MergeUserVolumeMount(existing, VolumeName, ca.MountPath, settings.Collide)
 	switch {
@@ -62,9 +83,24 @@ func (p *planner) askForMount() {
 	p.annotate(istio.UserVolumeMountAnnotation, merged)
 }
 
+// istioMounts tells whether Istio's injector will mount the satellite CA itself: it goes by the pod's effective tracing,
+// which is the user's block, or ours where that is to be written into the annotation, or the mesh's.
+func (p *planner) istioMounts() bool {
+	revision := p.d.Member.Revision
+	if revision == nil || revision.Tracer != string(istio.Lightstep) {
+		return false
+	}
+	user := istio.UserTracing(p.pod.Annotations()[istio.ProxyConfigAnnotation])
+	native := p.d.Istio.Tracer == istio.Lightstep && p.d.Settings.Tracer != istio.OpenTelemetry
+	if user == nil && native && p.d.Settings.AccessToken.Delivery == settings.DeliverByAnnotation && p.d.Settings.Satellite.Secure {
+		return true
+	}
+	return revision.MountsCA(user)
+}
+
 // sidecarHasCA tells whether the sidecar has, or will have, the satellite CA.
 func (p *planner) sidecarHasCA() bool {
-	if p.AskedIstio {
+	if p.AskedIstio || p.istioMountsCA {
 		return true
 	}
 	return slices.Contains(p.Containers, istio.ProxyContainer)
@@ -77,6 +113,10 @@ func (p *planner) setUpLightstep() {
 		return
 	}
 	config := p.pod.Annotations()[istio.ProxyConfigAnnotation]
+	if p.meshHasLightstep(config) {
+		p.Tracer, p.MeshTraces = istio.Lightstep, true
+		return
+	}
 	if p.d.Settings.AccessToken.Delivery == settings.DeliverBySecret {
 		p.setUpEnv(config)
 		return
@@ -93,6 +133,53 @@ func (p *planner) setUpLightstep() {
 	}
 	p.Tracer = istio.Lightstep
 	p.annotate(istio.ProxyConfigAnnotation, merged)
+}
+
+// meshHasLightstep tells whether the mesh itself sends this pod's spans where ours would, so that nothing but the satellite
+// CA can be missing.
+func (p *planner) meshHasLightstep(config string) bool {
+	s := &p.d.Settings
+	return s.Satellite.Secure && s.Explicit.Empty() && p.d.Member.Revision.HasLightstep(s.Satellite.Address) && istio.CheckAnnotation(config) == nil
+}
+
+// setUpOpenTelemetry leaves the tracer to the mesh, says what that still lacks, and plans what the pod or its namespace set
+// explicitly.
+func (p *planner) setUpOpenTelemetry() {
+	p.Tracer, p.MeshTraces = istio.OpenTelemetry, true
+	config := p.pod.Annotations()[istio.ProxyConfigAnnotation]
+	if istio.HasNativeTracer(config) {
+		p.warnf(NativeTracerRemoved, "annotation %s has tracing.lightstep, with which the proxy of Istio %s does not start: remove it", istio.ProxyConfigAnnotation, p.d.Istio.Version)
+		return
+	}
+	p.tellLack()
+	if p.d.Settings.Explicit.Empty() {
+		return
+	}
+	revision := p.d.Member.Revision
+	if revision == nil || revision.Mesh == nil || revision.Mesh.Lightstep != nil {
+		p.warnf(SettingNotApplied, "%s and %s need the mesh's own tracing to be known, and free of lightstep, since a pod's block replaces it", settings.SamplingAnnotation, settings.CustomTagsAnnotation)
+		return
+	}
+	merged, clashes, err := istio.MergeExplicit(config, revision.Mesh.Tracing, p.d.Settings.Explicit)
+	if err != nil {
+		p.warnProxyConfig(err)
+		return
+	}
+	for _, field := range clashes {
+		p.warnf(SettingNotApplied, "annotation %s sets tracing.%s itself, which stays: remove it there", istio.ProxyConfigAnnotation, field)
+	}
+	p.annotate(istio.ProxyConfigAnnotation, merged)
+}
+
+// tellLack says what the mesh still lacks for spans to go anywhere.
+func (p *planner) tellLack() {
+	provider := p.snap.Settings.Istio().Provider
+	switch p.snap.Mesh.Lacks(p.d.Member.Revision, p.req.Namespace, provider) {
+	case istio.LacksProvider:
+		p.warnf(MeshProviderMissing, "MeshConfig of revision %s has no opentelemetry extensionProvider %q, so no spans are sent: add what `lightstep-injector render istio` prints", p.d.Member.Revision.Name, provider)
+	case istio.LacksTelemetry:
+		p.warnf(MeshTelemetryMissing, "no Telemetry switches provider %q on for namespace %s, so no spans are sent: apply what `lightstep-injector render istio` prints", provider, p.req.Namespace)
+	}
 }
 
 func (p *planner) readyForLightstep() bool {

@@ -18,6 +18,9 @@ const (
 	// istioVolume is the one that Istio's template adds where the mesh has a Lightstep tracer with TLS
 	// (istio@1.7.0 manifests/charts/istio-control/istio-discovery/files/gen-istio.yaml; the same in 1.31).
 	istioVolume = "lightstep-certs"
+	// istioSecret and istioMountPath are what that volume is, and where it is mounted.
+	istioSecret    = "lightstep.cacert"
+	istioMountPath = "/etc/lightstep"
 )
 
 // Plan is what a pod lacks. It names places in the pod as sent; patch.go turns it into operations.
@@ -34,6 +37,8 @@ type Plan struct {
 	Annotations, Labels []keyValue
 	// Tracer is what the sidecar's spans go through, as far as this pass can tell.
 	Tracer istio.Tracer
+	// MeshTraces says that the mesh's own configuration is what sets that tracer up.
+	MeshTraces bool
 	// AskedIstio says that Istio's injector is to mount the volume into the sidecar to come.
 	AskedIstio bool
 	// Containers names those that have the mount once the plan is carried out.
@@ -62,6 +67,8 @@ type planner struct {
 	pod  *Pod
 	snap *Snapshot
 	d    *Decision
+	// istioMountsCA says that Istio's injector will mount the satellite CA into the sidecar by itself.
+	istioMountsCA bool
 	Plan
 }
 

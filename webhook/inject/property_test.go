@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject/injecttest"
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -65,7 +67,7 @@ type property struct {
 func (p *property) check(worlds []*inject.Snapshot) {
 	g := newGenerator(p.seed)
 	snap := worlds[g.IntN(len(worlds))]
-	namespace := one(g, "shop", "shop", "shop", "shop", "pay", "lost", "odd", "dark", "kube-system", "unlabelled", "fresh", "mesh-off")
+	namespace := one(g, "shop", "shop", "shop", "shop", "pay", "lost", "odd", "dark", "kube-system", "unlabelled", "fresh", "mesh-off", "classic", "canary", "lost-rev", "ambient", "istio-system")
 	tree := g.pod()
 	before, err := json.Marshal(tree, json.Deterministic(true))
 	if err != nil {
@@ -236,6 +238,31 @@ func checkCoverage(t *testing.T, tallies []map[string]int) {
 	}
 }
 
+// generatedMeshes are the Istios that there may be: none known, none there, and every kind of control plane.
+func generatedMeshes() []*istio.Mesh {
+	revision := func(name, values, mesh string) *istio.Revision {
+		return istio.NewRevision(name, "istio-system", values, mesh, "")
+	}
+	mesh := func(telemetry map[string][]string, revisions ...*istio.Revision) *istio.Mesh {
+		m := &istio.Mesh{Revisions: map[string]*istio.Revision{}, Tags: map[string]string{"stable": "default"}, Telemetry: telemetry}
+		for _, r := range revisions {
+			m.Revisions[r.Name] = r
+		}
+		return m
+	}
+	const lightstep = "defaultConfig: {tracing: {lightstep: {address: 'satellite:9292', accessToken: t}, tlsSettings: {mode: SIMPLE}}}"
+	const modern = "defaultConfig: {tracing: {zipkin: {address: 'z:9411'}, customTags: {a: {literal: {value: b}}}}}\nextensionProviders: [{name: lightstep, opentelemetry: {service: c, port: 4317}}]"
+	return []*istio.Mesh{
+		nil,
+		mesh(nil),
+		mesh(nil, revision("default", "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", lightstep), revision("canary", "{global: {tag: 1.31.0}}", modern)),
+		mesh(map[string][]string{}, revision("default", "{global: {tag: 1.24.0}}", modern), revision("canary", "{global: {tag: 1.31.0}}", "{}")),
+		mesh(nil, revision("default", "{global: {tag: latest}}", modern), revision("canary", "{global: {tag: 1.16.1}, sidecarInjectorWebhook: {enableNamespacesByDefault: true}}", modern)),
+		mesh(nil, revision("default", "{global: {tag: 1.12.0}}", "")),
+		mesh(map[string][]string{"istio-system": {"lightstep"}}, revision("canary", "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", lightstep)),
+	}
+}
+
 // snapshots are the worlds that pods are born into: every Istio generation, delivery, tracer and mount.
 func snapshots(t *testing.T) []*inject.Snapshot {
 	t.Helper()
@@ -251,28 +278,38 @@ func snapshots(t *testing.T) []*inject.Snapshot {
 		"{" + address + ", mesh: {istioVersion: '1.15.0'}}",
 		"{" + address + ", mesh: {istioVersion: '1.24.0'}}",
 		"{" + address + ", mesh: {istioVersion: '1.31.1'}, caCertificate: {mountInto: proxy}}",
+		"{" + address + "}",
+		"{" + address + ", " + annotation + "}",
+		"{" + address + ", caCertificate: {secretName: other}}",
 		"{" + address + ", mesh: {tracer: opentelemetry}}",
 		"{" + address + ", mesh: {tracer: lightstep}}",
 		"{" + address + ", mesh: {tracer: none}}",
 		"{" + address + ", mesh: {tracer: none}, caCertificate: null}",
 		"{}",
 	}
+	meshes := generatedMeshes()
 	var all []*inject.Snapshot
-	for i, profile := range profiles {
-		w := world{Namespace: "shop", Seen: &seen{}, Offline: i%5 == 4}
+	for i, profile := range slices.Concat(profiles, profiles) {
+		w := injecttest.World{Namespace: "shop", Seen: &injecttest.Seen{}, Offline: i%5 == 4}
 		if err := yaml.Unmarshal([]byte("{overrides: {pod: ["+[]string{"sampling, customTags", "sampling"}[i%2]+"]}, profiles: {default: "+profile+", kept: {namespaces: [nowhere], "+address+"}}}"), &w.Config); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(profile, "delivery: annotation") && i != 3 {
 			w.Tokens = map[string]string{settings.DefaultProfile: "seed-token"}
 		}
-		snap := w.snapshot(t)
+		snap := w.Snapshot(t)
 		snap.Namespaces["pay"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "kept"}}
 		snap.Namespaces["odd"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/sampling": "50", "lightstep.com/custom-tags": "x=y"}}
 		snap.Namespaces["dark"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "unheard-of"}}
 		snap.Namespaces["lost"] = inject.Namespace{Missing: map[string]bool{[]string{"lightstep.cacert", "lightstep-access-token"}[i%2]: true}}
 		snap.Namespaces["unlabelled"] = inject.Namespace{Unlabelled: true}
 		snap.Namespaces["mesh-off"] = inject.Namespace{IstioInjection: "disabled"}
+		snap.Namespaces["classic"] = inject.Namespace{IstioInjection: "enabled", Annotations: map[string]string{"lightstep.com/custom-tags": "x=y"}}
+		snap.Namespaces["canary"] = inject.Namespace{IstioRevision: "canary"}
+		snap.Namespaces["lost-rev"] = inject.Namespace{IstioRevision: "gone"}
+		snap.Namespaces["ambient"] = inject.Namespace{IstioDataplane: "ambient"}
+		snap.Namespaces["istio-system"] = inject.Namespace{}
+		snap.Mesh = meshes[i%len(meshes)]
 		all = append(all, snap)
 	}
 	return all

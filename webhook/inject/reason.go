@@ -14,6 +14,8 @@ const (
 	OptedOut Reason = "OptedOut"
 	// MirrorPod: a static pod's mirror, whose spec the kubelet does not read.
 	MirrorPod Reason = "MirrorPod"
+	// ControlPlane: istiod itself, which gets nothing.
+	ControlPlane Reason = "ControlPlane"
 	// WindowsPod: Istio's proxy, and the paths mounted here, exist on Linux alone.
 	WindowsPod Reason = "WindowsPod"
 	// ProfileUnknown: the namespace's annotation names a profile that the configuration does not have.
@@ -93,6 +95,16 @@ const (
 	EnvConflict Code = "EnvConflict"
 	// MeshVersionUnknown: Istio's version is not known; no tracer.
 	MeshVersionUnknown Code = "MeshVersionUnknown"
+	// MeshProviderMissing: MeshConfig lacks the OpenTelemetry provider that spans are to go through.
+	MeshProviderMissing Code = "MeshProviderMissing"
+	// MeshTelemetryMissing: no Telemetry switches that provider on for the namespace.
+	MeshTelemetryMissing Code = "MeshTelemetryMissing"
+	// SettingNotApplied: an annotation's value cannot take effect on this mesh.
+	SettingNotApplied Code = "SettingNotApplied"
+	// AmbientMesh: the pod has no sidecar to trace it; its own SDK alone can.
+	AmbientMesh Code = "AmbientMesh"
+	// NativeTracerRemoved: the pod's own annotation asks for tracing.lightstep, with which this proxy does not start.
+	NativeTracerRemoved Code = "NativeTracerRemoved"
 	// TracerUnsupported: this Istio's proxy has no tracer that takes our settings.
 	TracerUnsupported Code = "TracerUnsupported"
 )
@@ -123,6 +135,7 @@ func Reasons() []ReasonInfo {
 		{NamespaceExempt, true, "unchanged: a system namespace, the injector's own, or one of exemptNamespaces"},
 		{OptedOut, true, "unchanged: the pod's label " + OptOutLabel + ` is "false"`},
 		{MirrorPod, true, "unchanged: a static pod's mirror"},
+		{ControlPlane, true, "unchanged: istiod itself"},
 		{WindowsPod, true, "unchanged: the pod runs on Windows"},
 		{ProfileUnknown, true, "unchanged: the namespace names a profile that does not exist"},
 		{ProfileNotAllowed, true, "unchanged: the namespace may not pick the profile that it names"},
@@ -165,6 +178,11 @@ func Codes() []CodeInfo {
 		{ProxyEnvInvalid, "the sidecar's PROXY_CONFIG cannot be read or merged; no tracer"},
 		{EnvConflict, "the sidecar's env for the token is taken, or envFrom may carry it; no tracer"},
 		{MeshVersionUnknown, "Istio's version is not known; no tracer"},
+		{MeshProviderMissing, "MeshConfig lacks the OpenTelemetry provider that spans are to go through; `render istio` prints it"},
+		{MeshTelemetryMissing, "no Telemetry switches the provider on for the namespace; `render istio` prints one"},
+		{SettingNotApplied, "an annotation's value cannot take effect on this mesh"},
+		{AmbientMesh, "the pod is in the ambient mesh and has no sidecar; its own SDK alone can report spans"},
+		{NativeTracerRemoved, "the pod's own proxy.istio.io/config has tracing.lightstep, with which this proxy does not start"},
 		{TracerUnsupported, "this proxy does not have the tracer that is asked for; no tracer"},
 	}
 }

@@ -1,6 +1,9 @@
 package inject
 
-import "github.com/lightstep-injector/lightstep-injector/webhook/settings"
+import (
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
 
 // Snapshot is everything outside the pod that a decision depends on: one immutable value. Whoever knows something new
 // builds another and swaps it whole (webhook/snapshot); a decision reads one snapshot from beginning to end.
@@ -11,6 +14,8 @@ type Snapshot struct {
 	OwnNamespace string
 	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled, by name.
 	Namespaces map[string]Namespace
+	// Mesh is what is known of the cluster's Istio; nil where that is nothing.
+	Mesh *istio.Mesh
 	// Version is the injector's own, for the status annotation.
 	Version string
 	// Offline says that no cluster has decided anything: a sidecar is expected only where an Istio version is given or
@@ -25,8 +30,9 @@ type Namespace struct {
 	Unlabelled bool
 	// Annotations holds the namespace's annotations lightstep.com/*.
 	Annotations map[string]string
-	// IstioInjection is the value of its label istio-injection.
-	IstioInjection string
+	// IstioInjection, IstioRevision and IstioDataplane are the values of its labels istio-injection, istio.io/rev and
+	// istio.io/dataplane-mode.
+	IstioInjection, IstioRevision, IstioDataplane string
 	// Missing names the Secrets that are known not to be there (of those that the configuration names).
 	Missing map[string]bool
 }

@@ -27,6 +27,12 @@ type Workload struct {
 	ProxyImage string
 	// NamespaceInjection is the value of the namespace's label istio-injection.
 	NamespaceInjection string
+	// Wanted says, in words, why namespace or pod ask for Istio; empty where they do not.
+	Wanted string
+	// Outside says, in words, why surely no control plane injects the pod; empty where one may.
+	Outside string
+	// Ambient says that the pod's traffic goes through the node's proxy.
+	Ambient bool
 	// MeshUnproven says that nothing tells of a mesh but the pod itself: the offline case without an Istio version.
 	MeshUnproven bool
 }
@@ -67,6 +73,12 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Expected, "the container istio-proxy waits for Istio to fill it in (image: auto)"}
 	case wish == yes:
 		return Sidecar{Expected, InjectKey + " asks for the sidecar"}
+	case w.Wanted != "":
+		return Sidecar{Expected, w.Wanted}
+	case w.Ambient:
+		return Sidecar{Absent, "the pod is in the ambient mesh (" + DataplaneModeLabel + "), which has no sidecars: its own SDK alone can report spans"}
+	case w.Outside != "":
+		return Sidecar{Absent, w.Outside}
 	case w.MeshUnproven:
 		return Sidecar{Absent, "no Istio version is given and the pod does not ask for a sidecar"}
 	}

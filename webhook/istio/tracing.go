@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -23,7 +26,12 @@ const (
 
 	// maxProxyConfig bounds what is parsed of a user's text, in bytes. A ProxyConfig with everything set is about 4 KiB.
 	maxProxyConfig = 64 << 10
-	tracingField   = "tracing"
+
+	tracingField    = "tracing"
+	lightstepField  = "lightstep"
+	samplingField   = "sampling"
+	customTagsField = "customTags"
+	tlsField        = "tlsSettings"
 )
 
 // ErrUserTracing says that a ProxyConfig has a `tracing` block that is not ours.
@@ -141,6 +149,184 @@ func MergeEnv(config string, block jsontext.Value) (string, error) {
 		return config, nil
 	}
 	return withTracing(fields, block)
+}
+
+// Explicit is what a user or a namespace has set of the sidecar's spans; a profile's defaults are not in it.
+type Explicit struct {
+	// Sampling in percent; 0 where it is not set.
+	Sampling float64
+	// CustomTags are literal tags.
+	CustomTags map[string]string
+}
+
+// Empty tells whether nothing is set.
+func (e Explicit) Empty() bool { return e.Sampling == 0 && len(e.CustomTags) == 0 }
+
+// MergeExplicit returns the annotation proxy.istio.io/config with a tracing block of the mesh's own, what the user wrote
+// over it, and what is explicitly set added: a block replaces the mesh's whole, so nothing of that may be missing. Where
+// the user's block has a field of its own, that stays, and clashes names the field.
+func MergeExplicit(config string, mesh map[string]jsontext.Value, e Explicit) (merged string, clashes []string, err error) {
+	fields, err := parseProxyConfig(config)
+	if err != nil {
+		return "", nil, err
+	}
+	user := map[string]jsontext.Value{}
+	if own, ok := fields[tracingField]; ok && json.Unmarshal(own, &user) != nil {
+		return "", nil, errors.New("its tracing is not a mapping of fields")
+	}
+	block := withMesh(user, mesh)
+	clashes = append(e.mergeSampling(block, user), e.mergeTags(block, user)...)
+	text, err := json.Marshal(block, json.Deterministic(true))
+	if err != nil {
+		return "", nil, fmt.Errorf("write the tracing block: %w", err)
+	}
+	if equal(fields[tracingField], text) {
+		return config, clashes, nil
+	}
+	merged, err = withTracing(fields, text)
+	return merged, clashes, err
+}
+
+// withMesh is the user's block with the mesh's fields that it lacks. Of the tracers, one at most may be set.
+func withMesh(user, mesh map[string]jsontext.Value) map[string]jsontext.Value {
+	block := maps.Clone(user)
+	for name, value := range mesh {
+		if _, there := first(user, name, snake(name), camel(name)); there || (isTracer(name) && slices.ContainsFunc(slices.Collect(maps.Keys(user)), isTracer)) {
+			continue
+		}
+		block[name] = value
+	}
+	return block
+}
+
+func (e Explicit) mergeSampling(block, user map[string]jsontext.Value) (clashes []string) {
+	if e.Sampling == 0 {
+		return nil
+	}
+	ours, _ := json.Marshal(e.Sampling) // a number
+	if own, ok := user[samplingField]; ok {
+		if !equal(own, ours) {
+			return []string{samplingField}
+		}
+		return nil
+	}
+	block[samplingField] = ours
+	return nil
+}
+
+// mergeTags adds the tags to those that are there, under the name by which they are.
+func (e Explicit) mergeTags(block, user map[string]jsontext.Value) (clashes []string) {
+	if len(e.CustomTags) == 0 {
+		return nil
+	}
+	name := customTagsField
+	if _, ok := block[snake(name)]; ok {
+		name = snake(name)
+	}
+	all, readable := tagsOf(block[name])
+	if !readable {
+		return []string{name}
+	}
+	own, _ := tagsOf(user[name])
+	for _, key := range slices.Sorted(maps.Keys(e.CustomTags)) {
+		ours, _ := json.Marshal(tagJSON{literalJSON{e.CustomTags[key]}}) // strings
+		if theirs, ok := own[key]; ok {
+			if !equal(theirs, ours) {
+				clashes = append(clashes, name+"."+key)
+			}
+			continue
+		}
+		all[key] = ours
+	}
+	block[name], _ = json.Marshal(all, json.Deterministic(true))
+	return clashes
+}
+
+// tagsOf reads a customTags.
+func tagsOf(raw jsontext.Value) (tags map[string]jsontext.Value, readable bool) {
+	tags = map[string]jsontext.Value{}
+	if raw == nil {
+		return tags, true
+	}
+	err := json.Unmarshal(raw, &tags)
+	return tags, err == nil && tags != nil
+}
+
+// isTracer tells the members of the oneof (istio.io/api@1.31.0 mesh/v1alpha1/proxy.proto, Tracing.tracer).
+func isTracer(field string) bool {
+	switch camel(field) {
+	case "zipkin", lightstepField, "datadog", "stackdriver", "openCensusAgent":
+		return true
+	}
+	return false
+}
+
+// hasTLS tells whether a tracing block has tlsSettings.
+func hasTLS(tracing map[string]jsontext.Value) bool {
+	_, ok := first(tracing, tlsField, snake(tlsField))
+	return ok
+}
+
+func first(fields map[string]jsontext.Value, names ...string) (jsontext.Value, bool) {
+	for _, name := range names {
+		if value, ok := fields[name]; ok {
+			return value, true
+		}
+	}
+	return nil, false
+}
+
+// camel and snake write a field's name in the one and the other of the two ways in which protojson reads it.
+func camel(name string) string {
+	var out strings.Builder
+	up := false
+	for _, r := range name {
+		if r == '_' {
+			up = true
+			continue
+		}
+		if up {
+			r, up = unicode.ToUpper(r), false
+		}
+		_, _ = out.WriteRune(r)
+	}
+	return out.String()
+}
+
+func snake(name string) string {
+	var out strings.Builder
+	for _, r := range name {
+		if unicode.IsUpper(r) {
+			_ = out.WriteByte('_')
+			r = unicode.ToLower(r)
+		}
+		_, _ = out.WriteRune(r)
+	}
+	return out.String()
+}
+
+// UserTracing returns the tracing block of the annotation proxy.istio.io/config, by field; nil where there is none, or it
+// cannot be read.
+func UserTracing(config string) map[string]jsontext.Value {
+	fields, err := parseProxyConfig(config)
+	own, ok := fields[tracingField]
+	if err != nil || !ok {
+		return nil
+	}
+	block := map[string]jsontext.Value{}
+	if json.Unmarshal(own, &block) != nil || block == nil {
+		return map[string]jsontext.Value{}
+	}
+	return block
+}
+
+// HasNativeTracer tells whether the annotation has a tracing.lightstep, with which a proxy from 1.15 on does not start.
+func HasNativeTracer(config string) bool {
+	if !strings.Contains(config, lightstepField) {
+		return false // the common case costs no parsing
+	}
+	_, ok := UserTracing(config)[lightstepField]
+	return ok
 }
 
 func withTracing(fields map[string]jsontext.Value, block jsontext.Value) (string, error) {

@@ -36,8 +36,10 @@ type Resolved struct {
 	AccessToken     AccessToken
 	Sampling        float64
 	CustomTags      map[string]string
-	Tracer          istio.Tracer
-	Istio           istio.Capabilities
+	// Explicit is what annotations of the namespace or the pod set.
+	Explicit istio.Explicit
+	Tracer   istio.Tracer
+	Istio    istio.Capabilities
 	// Token is set where the profile delivers it by annotation and it was given.
 	Token Token
 }
@@ -146,7 +148,7 @@ func (r *resolution) apply(resolved *Resolved, scope string, says map[Setting]st
 		percent, err := parseSampling(text)
 		r.invalid(scope, SamplingAnnotation, text, err)
 		if err == nil {
-			resolved.Sampling, r.changed = percent, true
+			resolved.Sampling, resolved.Explicit.Sampling, r.changed = percent, percent, true
 		}
 	}
 	if text, ok := says[SettingCustomTags]; ok {
@@ -154,6 +156,7 @@ func (r *resolution) apply(resolved *Resolved, scope string, says map[Setting]st
 		r.invalid(scope, CustomTagsAnnotation, text, err)
 		if err == nil {
 			resolved.CustomTags, r.changed = tags, true
+			resolved.Explicit.CustomTags, _ = parseTags(text, resolved.Explicit.CustomTags) // a part of those just read
 		}
 	}
 }

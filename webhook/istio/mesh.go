@@ -1,0 +1,362 @@
+package istio
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"sigs.k8s.io/yaml"
+)
+
+// The names by which namespaces and pods choose a control plane (istio@1.31.0 istio-discovery/templates/mutatingwebhook.yaml,
+// the same in 1.7.8 as far as they exist there).
+const (
+	// RevisionLabel, on a namespace or a pod, names a revision or a tag.
+	RevisionLabel = "istio.io/rev"
+	// TagLabel stands on the MutatingWebhookConfiguration of a tag; RevisionLabel beside it is the tag's revision.
+	TagLabel = "istio.io/tag"
+	// DataplaneModeLabel says "ambient" on a namespace or a pod without sidecars.
+	DataplaneModeLabel = "istio.io/dataplane-mode"
+	// DefaultRevision is the name of the control plane that was given none, and the tag that may stand in for it.
+	DefaultRevision = "default"
+
+	ambient = "ambient"
+	// maxMeshConfig bounds what is parsed of Istio's own ConfigMaps, in bytes: what an apiserver stores of one.
+	maxMeshConfig = 1 << 20
+)
+
+// Mesh is what is known of a cluster's Istio. It is immutable. A nil Mesh says that nobody has looked; one without
+// revisions, that there is no Istio where the configuration says to look.
+type Mesh struct {
+	// Revisions are the control planes, by name.
+	Revisions map[string]*Revision
+	// Tags gives the revision of each tag.
+	Tags map[string]string
+	// Telemetry names the tracing providers that Telemetry resources for whole namespaces switch on, by namespace; nil
+	// where nothing is known of them.
+	Telemetry map[string][]string
+}
+
+// Revision is one control plane, as its ConfigMaps tell of it.
+type Revision struct {
+	Name string
+	// Namespace is where it runs.
+	Namespace string
+	// Capabilities are those of its version, not Known where Problem says why.
+	Capabilities Capabilities
+	// Problem says what keeps the version, or the mesh's configuration, from being known.
+	Problem string
+	// Tracer is the values' global.proxy.tracer: with "lightstep", Istio's injector may mount the satellite CA itself.
+	Tracer string
+	// InjectsUnlabelled says that namespaces without any label of Istio's are injected (enableNamespacesByDefault).
+	InjectsUnlabelled bool
+	// Mesh is its MeshConfig; nil where that is not known.
+	Mesh *MeshConfig
+}
+
+// MeshConfig is the part of a control plane's MeshConfig that some rule reads. The access token in it is dropped.
+type MeshConfig struct {
+	// RootNamespace is where a Telemetry holds for every namespace.
+	RootNamespace string
+	// Tracing is defaultConfig.tracing; nil where there is none. Its `lightstep` is left out, which Lightstep tells of.
+	Tracing map[string]jsontext.Value
+	// Lightstep is defaultConfig.tracing.lightstep; nil where that is not set.
+	Lightstep *LightstepTracer
+	// Providers are the extensionProviders, each with its type: opentelemetry, lightstep, zipkin, …
+	Providers map[string]string
+	// DefaultTracing are defaultProviders.tracing.
+	DefaultTracing []string
+}
+
+// LightstepTracer is a mesh's own native tracer, without its token.
+type LightstepTracer struct {
+	Address string `json:"address"`
+}
+
+// injectorValues is the key `values` of the ConfigMap istio-sidecar-injector, as far as some rule reads it.
+type injectorValues struct {
+	Global struct {
+		// Tag may be written as a number: 1.24 without quotes.
+		Tag   any `json:"tag"`
+		Proxy struct {
+			Image  string `json:"image"`
+			Tracer string `json:"tracer"`
+		} `json:"proxy"`
+	} `json:"global"`
+	Webhook struct {
+		ByDefault bool `json:"enableNamespacesByDefault"`
+	} `json:"sidecarInjectorWebhook"`
+}
+
+// NewRevision reads what a control plane's two ConfigMaps say: `values` of istio-sidecar-injector, and `mesh` of istio.
+// An empty text stands for one that is not there. label is the ConfigMap's app.kubernetes.io/version, empty in old versions.
+// What cannot be read is told by Problem, and stays unknown.
+func NewRevision(name, namespace, values, mesh, label string) *Revision {
+	r := &Revision{Name: name, Namespace: namespace}
+	r.Capabilities, _ = Of("")
+	problems := []error{r.readValues(values, label), r.readMesh(mesh)}
+	if err := errors.Join(problems...); err != nil {
+		r.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	return r
+}
+
+func (r *Revision) readValues(text, label string) error {
+	if text == "" {
+		return fmt.Errorf("the ConfigMap %s/istio-sidecar-injector of revision %s is not there", r.Namespace, r.Name)
+	}
+	var values injectorValues
+	if err := readLenient(text, &values); err != nil {
+		return fmt.Errorf("values of revision %s: %w", r.Name, err)
+	}
+	r.Tracer, r.InjectsUnlabelled = values.Global.Proxy.Tracer, values.Webhook.ByDefault
+	return r.readVersion(&values, label)
+}
+
+// readVersion takes, in this order, the proxy's image where that is a whole reference, as the injector does, the tag, and
+// the chart's label.
+func (r *Revision) readVersion(values *injectorValues, label string) error {
+	if image := values.Global.Proxy.Image; strings.ContainsAny(image, "/:") {
+		if caps, ok := OfImage(image); ok {
+			r.Capabilities = caps
+			return nil
+		}
+	}
+	tag := ""
+	if values.Global.Tag != nil {
+		tag = fmt.Sprint(values.Global.Tag)
+	}
+	for _, version := range []string{tag, label} {
+		if caps, err := Of(version); err == nil && caps.Known {
+			r.Capabilities = caps
+			return nil
+		}
+	}
+	return fmt.Errorf("values of revision %s: global.tag %q names no version of Istio from %s on", r.Name, tag, Oldest)
+}
+
+type meshConfig struct {
+	RootNamespace string `json:"rootNamespace"`
+	DefaultConfig struct {
+		Tracing map[string]jsontext.Value `json:"tracing"`
+	} `json:"defaultConfig"`
+	ExtensionProviders []map[string]jsontext.Value `json:"extensionProviders"`
+	DefaultProviders   struct {
+		Tracing []string `json:"tracing"`
+	} `json:"defaultProviders"`
+}
+
+func (r *Revision) readMesh(text string) error {
+	if text == "" {
+		return fmt.Errorf("the ConfigMap %s/istio of revision %s is not there", r.Namespace, r.Name)
+	}
+	var config meshConfig
+	if err := readLenient(text, &config); err != nil {
+		return fmt.Errorf("mesh of revision %s: %w", r.Name, err)
+	}
+	mesh := &MeshConfig{
+		RootNamespace:  config.RootNamespace,
+		Tracing:        config.DefaultConfig.Tracing,
+		Providers:      providers(config.ExtensionProviders),
+		DefaultTracing: config.DefaultProviders.Tracing,
+	}
+	if mesh.RootNamespace == "" {
+		mesh.RootNamespace = r.Namespace
+	}
+	if lightstep, ok := mesh.Tracing[lightstepField]; ok {
+		mesh.Lightstep = new(LightstepTracer)
+		_ = json.Unmarshal(lightstep, mesh.Lightstep) // one that cannot be read has no address
+		delete(mesh.Tracing, lightstepField)
+	}
+	r.Mesh = mesh
+	return nil
+}
+
+// providers gives each extensionProvider's type: the one member beside its name.
+func providers(list []map[string]jsontext.Value) map[string]string {
+	types := make(map[string]string, len(list))
+	for _, provider := range list {
+		var name string
+		_ = json.Unmarshal(provider["name"], &name) // one without a name is nobody's
+		for _, member := range slices.Sorted(maps.Keys(provider)) {
+			if member != "name" {
+				types[name] = member
+			}
+		}
+	}
+	delete(types, "")
+	return types
+}
+
+// readLenient reads YAML or JSON as Istio itself does: unknown fields are passed over.
+func readLenient(text string, into any) error {
+	if len(text) > maxMeshConfig {
+		return fmt.Errorf("it has %d bytes; at most %d are read", len(text), maxMeshConfig)
+	}
+	asJSON, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil { // which may quote the text
+		return errors.New("it is not YAML")
+	}
+	if err := json.Unmarshal(asJSON, into); err != nil {
+		return errors.New("a field is not of the type that Istio gives it")
+	}
+	return nil
+}
+
+// Membership is how a pod stands with the control planes.
+type Membership struct {
+	// Revision is the pod's control plane; nil where it is not known, or there is none.
+	Revision *Revision
+	// Wanted is the revision or tag that namespace and pod ask for; empty where they ask for none.
+	Wanted string
+	// Outside says that surely no control plane injects the pod.
+	Outside bool
+	// Why says it in words.
+	Why string
+}
+
+// Labels are those of a namespace and a pod that choose a control plane.
+type Labels struct {
+	// NamespaceInjection, NamespaceRevision and NamespaceDataplane are the namespace's istio-injection, istio.io/rev and
+	// istio.io/dataplane-mode.
+	NamespaceInjection, NamespaceRevision, NamespaceDataplane string
+	// Pod are the pod's own labels.
+	Pod map[string]string
+}
+
+// Find tells which control plane a pod belongs to. A namespace's istio-injection beats its istio.io/rev, which beats the
+// pod's own (istio@1.31.0 istio-discovery/templates/mutatingwebhook.yaml).
+func (m *Mesh) Find(l Labels) Membership {
+	wanted, why := l.wanted()
+	member := Membership{Wanted: wanted, Why: why}
+	switch {
+	case wanted != "":
+		member.Revision = m.revision(wanted)
+	case m == nil:
+		member.Why = "nothing is known of Istio"
+	case len(m.Revisions) == 0:
+		member.Outside, member.Why = true, "there is no Istio"
+	default:
+		member.Revision, member.Outside = m.byDefault()
+		if member.Outside {
+			member.Why = "neither namespace nor pod asks for Istio"
+		}
+	}
+	return member
+}
+
+func (l Labels) wanted() (revision, why string) {
+	switch {
+	case l.NamespaceInjection == "enabled":
+		return DefaultRevision, "the namespace has " + NamespaceInjectionLabel + "=enabled"
+	case l.NamespaceInjection == "" && l.NamespaceRevision != "":
+		return l.NamespaceRevision, "the namespace has " + RevisionLabel + "=" + l.NamespaceRevision
+	case l.NamespaceInjection == "" && l.Pod[RevisionLabel] != "":
+		return l.Pod[RevisionLabel], "the pod has " + RevisionLabel + "=" + l.Pod[RevisionLabel]
+	case l.NamespaceInjection == "" && l.Pod[InjectKey] == "true":
+		return DefaultRevision, "the pod has " + InjectKey + "=true"
+	}
+	return "", ""
+}
+
+// Ambient tells whether the pod's traffic goes through the node's proxy, with no sidecar.
+func (l Labels) Ambient() bool {
+	if mode, ok := l.Pod[DataplaneModeLabel]; ok {
+		return mode == ambient
+	}
+	return l.NamespaceDataplane == ambient
+}
+
+// revision finds a control plane by its own name, or by a tag; nil where there is none.
+func (m *Mesh) revision(name string) *Revision {
+	if m == nil {
+		return nil
+	}
+	if target, ok := m.Tags[name]; ok {
+		name = target
+	}
+	return m.Revisions[name]
+}
+
+// byDefault is the control plane that injects pods of namespaces with no label of Istio's, if one does.
+func (m *Mesh) byDefault() (r *Revision, outside bool) {
+	for _, name := range slices.Sorted(maps.Keys(m.Revisions)) {
+		if m.Revisions[name].InjectsUnlabelled {
+			return m.Revisions[name], false
+		}
+	}
+	return nil, true
+}
+
+// MountsCA tells whether this control plane's injector mounts the Secret lightstep.cacert at /etc/lightstep/ into the
+// sidecar by itself: its values name the tracer, and the pod's effective tracing has tlsSettings (istio@1.7.8 and 1.31.0
+// istio-discovery/files/injection-template.yaml). tracing is the annotation's own block; nil where it has none, and the
+// mesh's holds.
+func (r *Revision) MountsCA(tracing map[string]jsontext.Value) bool {
+	if r == nil || r.Tracer != string(Lightstep) {
+		return false
+	}
+	if tracing == nil && r.Mesh != nil {
+		tracing = r.Mesh.Tracing
+	}
+	return hasTLS(tracing)
+}
+
+// HasLightstep tells whether the mesh sends every proxy's spans to that address already, over TLS.
+func (r *Revision) HasLightstep(address string) bool {
+	if r == nil || r.Mesh == nil || r.Mesh.Lightstep == nil || r.Mesh.Lightstep.Address != address {
+		return false
+	}
+	return hasTLS(r.Mesh.Tracing)
+}
+
+// Lack is what a mesh still lacks for spans to go through its OpenTelemetry provider.
+type Lack int
+
+const (
+	// LacksNothing says that the provider is there and switched on.
+	LacksNothing Lack = iota
+	// LacksProvider says that MeshConfig has no such extensionProvider, or one of another type.
+	LacksProvider
+	// LacksTelemetry says that nothing switches the provider on for the namespace.
+	LacksTelemetry
+)
+
+// Lacks tells what a namespace's control plane still lacks. The provider of a namespace's Telemetry takes the place of the
+// root namespace's, which takes the place of the first of defaultProviders (istio@1.31.0 pilot/pkg/model/telemetry.go).
+func (m *Mesh) Lacks(r *Revision, namespace, provider string) Lack {
+	if m == nil || r == nil || r.Mesh == nil || r.Capabilities.Tracer != OpenTelemetry {
+		return LacksNothing
+	}
+	if r.Mesh.Providers[provider] != string(OpenTelemetry) {
+		return LacksProvider
+	}
+	if m.Telemetry == nil {
+		return LacksNothing
+	}
+	byDefault := r.Mesh.DefaultTracing
+	for _, inForce := range [][]string{m.Telemetry[namespace], m.Telemetry[r.Mesh.RootNamespace], byDefault[:min(1, len(byDefault))]} {
+		switch {
+		case slices.Contains(inForce, provider):
+			return LacksNothing
+		case len(inForce) > 0:
+			return LacksTelemetry
+		}
+	}
+	return LacksTelemetry
+}
+
+// Only is the one control plane that there is; nil where there are several, or none.
+func (m *Mesh) Only() *Revision {
+	if m == nil || len(m.Revisions) != 1 {
+		return nil
+	}
+	for _, r := range m.Revisions {
+		return r
+	}
+	return nil
+}
