@@ -1,5 +1,7 @@
 package inject
 
+import "github.com/lightstep-injector/lightstep-injector/webhook/istio"
+
 // Explanation is a result with the rules that led to it, in the order in which they were asked.
 type Explanation struct {
 	Rules  []RuleResult
@@ -31,7 +33,7 @@ func Explain(req *Request, snap *Snapshot) Explanation {
 		return e
 	}
 	e.Rules = append(e.Rules,
-		RuleResult{decision.Reason, true, "profile " + decision.Settings.Profile + "; " + decision.Sidecar.Why + "; " + decision.mesh()},
+		RuleResult{decision.Reason, true, "profile " + decision.Settings.Profile + "; " + decision.Sidecar.Why + decision.mesh()},
 	)
 	if e.Result.Reason != decision.Reason {
 		e.Rules = append(e.Rules, RuleResult{e.Result.Reason, true, finalWords(e.Result.Reason)})
@@ -41,14 +43,17 @@ func Explain(req *Request, snap *Snapshot) Explanation {
 
 // mesh says what is known of the pod's Istio.
 func (d *Decision) mesh() string {
+	if d.Sidecar.State == istio.Absent {
+		return ""
+	}
 	version := "of unknown version"
 	if d.Istio.Known {
 		version = d.Istio.Version
 	}
 	if r := d.Member.Revision; r != nil {
-		return "Istio " + version + ", revision " + r.Name + " in " + r.Namespace
+		return "; Istio " + version + ", revision " + r.Name + " in " + r.Namespace
 	}
-	return "Istio " + version
+	return "; Istio " + version
 }
 
 func finalWords(r Reason) string {
