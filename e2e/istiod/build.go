@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/compile"
 )
@@ -16,16 +17,16 @@ import (
 const Version = "1.31.0"
 
 // Build compiles istiod, unless the very same one is there already, and returns the binary's path. root is the
-// repository's root.
-func Build(ctx context.Context, root string) (string, error) {
-	binary, err := build(ctx, root)
+// repository's root. It calls compiling before it compiles, which takes minutes the first time.
+func Build(ctx context.Context, root string, compiling func()) (string, error) {
+	binary, err := build(ctx, root, compiling)
 	if err != nil {
 		return "", fmt.Errorf("build istiod: %w", err)
 	}
 	return binary, nil
 }
 
-func build(ctx context.Context, root string) (string, error) {
+func build(ctx context.Context, root string, compiling func()) (string, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return "", err
@@ -39,6 +40,10 @@ func build(ctx context.Context, root string) (string, error) {
 	binary := filepath.Join(cache, key)
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
+	}
+	compiling()
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
 	}
 	// Under another name first: a build that was cut short leaves nothing that looks finished.
 	temporary := fmt.Sprintf("%s.%d", binary, os.Getpid())
@@ -76,14 +81,14 @@ func contentKey(ctx context.Context, source string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
 
-// removeOthers removes the binaries that earlier sources gave.
+// removeOthers removes the binaries that earlier sources gave, and leaves what another run may be about to rename to this.
 func removeOthers(cache, keep string) error {
 	files, err := filepath.Glob(filepath.Join(cache, "*"))
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if filepath.Base(file) != keep {
+		if !strings.HasPrefix(filepath.Base(file), keep) {
 			err = errors.Join(err, os.RemoveAll(file))
 		}
 	}

@@ -52,11 +52,13 @@ func (i *Istiod) ask(ctx context.Context, pod *corev1.Pod) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return outputOf(exec.CommandContext(ctx, i.binary, "proxy",
+	cmd := exec.CommandContext(ctx, i.binary, "proxy",
 		"--address", i.at(xdsPort),
 		"--ca-file", filepath.Join(dir, "root.pem"),
 		"--token-file", filepath.Join(dir, "token"),
-		"--pod", filepath.Join(dir, "pod.json")))
+		"--pod", filepath.Join(dir, "pod.json"))
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	return outputOf(cmd)
 }
 
 // Analyze has Istio's own analyzers look at the whole cluster, and returns what they say; anything of the level error, or

@@ -35,13 +35,25 @@ func testOrder(t *testing.T, e *environment) {
 	}
 	e.namespace(t, "order", labelled())
 	e.namespace(t, "order-no-mesh", map[string]string{"lightstep.com/injection": "enabled"})
+	e.wantsCalledFirst(t, true)
 	before := e.effects(t, "order")
 	e.renameOurs(t)
+	e.wantsCalledFirst(t, false)
 	after := e.effects(t, "order")
 	for name := range before {
 		if !reflect.DeepEqual(before[name], after[name]) {
 			t.Errorf("%s: called before Istio's webhook:\n%+v\nand after it:\n%+v", name, before[name], after[name])
 		}
+	}
+}
+
+// wantsCalledFirst: called first, ours asks Istio for the sidecar's mount, by an annotation; called after it, it makes it.
+func (e *environment) wantsCalledFirst(t *testing.T, want bool) {
+	t.Helper()
+	pod, err := e.try(t.Context(), "order", podCase{})
+	check(t, err)
+	if _, asked := pod.Annotations[mountsAnnotation]; asked != want {
+		t.Errorf("our webhook is called before Istio's: %t", asked)
 	}
 }
 

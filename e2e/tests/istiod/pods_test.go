@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -88,6 +89,23 @@ func testNotLabelled(t *testing.T, e *environment) {
 	check(t, err)
 	if strings.Contains(string(text), "lightstep") {
 		t.Errorf("there is something of ours in it: %s", text)
+	}
+}
+
+// A namespace, or a pod alone, may ask for its sidecar in other ways.
+func testRevision(t *testing.T, e *environment) {
+	ours := map[string]string{"lightstep.com/injection": "enabled"}
+	byRevision := maps.Clone(ours)
+	byRevision["istio.io/rev"] = "default"
+	e.namespace(t, "revision", byRevision)
+	e.namespace(t, "pod-alone", ours)
+	asks := func(pod *corev1.Pod) { pod.Labels["sidecar.istio.io/inject"] = "true" }
+	for namespace, c := range map[string]podCase{"revision": {}, "pod-alone": {make: asks}} {
+		created, err := e.try(t.Context(), namespace, c)
+		check(t, err)
+		if err := c.holds(created); err != nil {
+			t.Errorf("namespace %s: %v", namespace, err)
+		}
 	}
 }
 

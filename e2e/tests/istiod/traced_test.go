@@ -56,8 +56,34 @@ func testTraced(t *testing.T, e *environment) {
 	t.Run("NotLabelled", func(t *testing.T) {
 		check(t, e.asked(t.Context(), proxies["untraced"], tracesNothing))
 	})
+	t.Run("Gateway", func(t *testing.T) {
+		proxies["gateway"] = e.gateway(t, "traced-1")
+		eventually(t, func(ctx context.Context) error {
+			return e.asked(ctx, proxies["gateway"], traces)
+		})
+	})
 	t.Run("NoToken", func(t *testing.T) { testNoToken(t, e, proxies) })
 	t.Run("IstiosOwnValidation", func(t *testing.T) { testIstiosOwnValidation(t, e) })
+}
+
+// gateway makes one, where every trace begins, and returns its pod.
+func (e *environment) gateway(t *testing.T, namespace string) *corev1.Pod {
+	t.Helper()
+	manifests, err := os.ReadFile("testdata/gateway.yaml")
+	check(t, err)
+	check(t, e.istiod.Apply(t.Context(), namespace, manifests))
+	var pod *corev1.Pod
+	eventually(t, func(ctx context.Context) error {
+		if pod, err = e.client.CoreV1().Pods(namespace).Get(ctx, "ingress", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		if pod.Status.PodIP == "" {
+			return errors.New("the gateway does not run")
+		}
+		return nil
+	})
+	check(t, podCase{classic: true, also: isGateway}.holds(pod))
+	return pod
 }
 
 // asked asks istiod as a pod's proxy, and checks what it sent.
