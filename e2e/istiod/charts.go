@@ -43,7 +43,7 @@ func (i *Istiod) render(ctx context.Context) (*charts, error) {
 	return i.adapt(objects)
 }
 
-// adapt takes away what would run istiod as a pod, and gives the Service an address of this machine.
+// adapt takes away what would run istiod as a pod, and has the Service and the webhooks lead to the process.
 func (i *Istiod) adapt(objects []*unstructured.Unstructured) (*charts, error) {
 	var c charts
 	for _, object := range objects {
@@ -55,11 +55,9 @@ func (i *Istiod) adapt(objects []*unstructured.Unstructured) (*charts, error) {
 				return nil, fmt.Errorf("read the Deployment: %w", err)
 			}
 			continue
-		case "Service":
-			unstructured.RemoveNestedField(object.Object, "spec", "selector") // what listens there is no pod
-			if err := unstructured.SetNestedField(object.Object, i.address, "spec", "clusterIP"); err != nil {
-				return nil, fmt.Errorf("set the Service's address: %w", err)
-			}
+		}
+		if err := i.lead(object); err != nil {
+			return nil, fmt.Errorf("adapt %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 		c.apply = append(c.apply, object)
 	}
@@ -67,6 +65,43 @@ func (i *Istiod) adapt(objects []*unstructured.Unstructured) (*charts, error) {
 		return nil, errors.New("the charts have no Deployment")
 	}
 	return &c, nil
+}
+
+// lead has an object lead to the process: a Service by its address, and, where the process may not listen on the charts'
+// own port, it and the webhooks by another.
+func (i *Istiod) lead(object *unstructured.Unstructured) error {
+	switch object.GetKind() {
+	case "Service":
+		unstructured.RemoveNestedField(object.Object, "spec", "selector") // what listens there is no pod
+		if err := unstructured.SetNestedField(object.Object, i.address, "spec", "clusterIP"); err != nil {
+			return err
+		}
+		return i.eachOf(object, func(port map[string]any) error {
+			if port["port"] == int64(chartsPort) {
+				port["port"] = i.port
+			}
+			return nil
+		}, "spec", "ports")
+	case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
+		return i.eachOf(object, func(webhook map[string]any) error {
+			return unstructured.SetNestedField(webhook, i.port, "clientConfig", "service", "port")
+		}, "webhooks")
+	}
+	return nil
+}
+
+// eachOf changes each element of a list in an object.
+func (i *Istiod) eachOf(object *unstructured.Unstructured, change func(map[string]any) error, fields ...string) error {
+	list, _, err := unstructured.NestedSlice(object.Object, fields...)
+	if err != nil {
+		return err
+	}
+	for _, element := range list {
+		if err := change(element.(map[string]any)); err != nil {
+			return err
+		}
+	}
+	return unstructured.SetNestedSlice(object.Object, list, fields...)
 }
 
 // environment is what the Deployment gives to istiod.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -34,9 +35,14 @@ const (
 	lifetime = 24 * time.Hour
 )
 
-// The ports of the Service, and those of istiod that the Service does not have.
+// The ports of the webhook: that of the charts' Service, and the one that stands in where it takes rights to listen there.
 const (
-	webhookPort    = "443"
+	chartsPort = 443
+	otherPort  = 15017
+)
+
+// The other ports.
+const (
 	xdsPort        = "15012"
 	plainXDSPort   = "15010"
 	monitoringPort = "15014"
@@ -49,8 +55,9 @@ type Istiod struct {
 	run     *cluster.Run
 	binary  string
 	values  string
-	// address is the Service's ClusterIP.
+	// address is the Service's ClusterIP, port its port for the webhook.
 	address string
+	port    int64
 	process *process.Process
 }
 
@@ -65,8 +72,7 @@ func Start(ctx context.Context, c *cluster.Cluster, run *cluster.Run, binary, va
 }
 
 func (i *Istiod) start(ctx context.Context) error {
-	var err error
-	if i.address, err = freeAddress(); err != nil {
+	if err := i.pickAddress(); err != nil {
 		return err
 	}
 	charts, err := i.render(ctx)
@@ -108,7 +114,7 @@ func (i *Istiod) install(ctx context.Context, c *charts) error {
 func (i *Istiod) flags(kubeconfig string) []string {
 	return []string{
 		"--kubeconfig=" + kubeconfig,
-		"--httpsAddr=" + i.at(webhookPort),
+		"--httpsAddr=" + i.webhook(),
 		"--secureGRPCAddr=" + i.at(xdsPort),
 		"--grpcAddr=" + i.at(plainXDSPort),
 		"--monitoringAddr=" + i.at(monitoringPort),
@@ -116,6 +122,8 @@ func (i *Istiod) flags(kubeconfig string) []string {
 		"--ctrlz_port=0",
 	}
 }
+
+func (i *Istiod) webhook() string { return i.at(strconv.FormatInt(i.port, 10)) }
 
 func (i *Istiod) at(port string) string { return net.JoinHostPort(i.address, port) }
 
@@ -130,20 +138,22 @@ func (i *Istiod) Stop() error {
 // LogFile is where its log goes.
 func (i *Istiod) LogFile() string { return i.run.Log("istiod") }
 
-// freeAddress finds a ClusterIP that nobody listens on: all of istiod's ports are then free, too. It takes them from the
-// lower part of the range, from which the API server gives none away by itself.
-func freeAddress() (string, error) {
+// pickAddress finds a ClusterIP that nobody listens on: all of istiod's ports are then free, too. It takes them from the
+// lower part of the range, from which the API server gives none away by itself. Whoever may not listen on the charts' own
+// port, which takes root, gets another.
+func (i *Istiod) pickAddress() error {
 	var errs []error
-	for last := 20; last < 250; last++ {
-		address := fmt.Sprintf("127.10.0.%d", last)
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, webhookPort))
-		if err == nil {
-			return address, listener.Close()
+	for _, i.port = range []int64{chartsPort, otherPort} {
+		for last := 20; last < 250; last++ {
+			i.address = fmt.Sprintf("127.10.0.%d", last)
+			listener, err := net.Listen("tcp", i.webhook())
+			if err == nil {
+				return listener.Close()
+			}
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
 	}
-	return "", fmt.Errorf("find a free ClusterIP (to listen on port %s needs root, or sysctl net.ipv4.ip_unprivileged_port_start): %w",
-		webhookPort, errs[0])
+	return fmt.Errorf("find a free ClusterIP: %w", errors.Join(errs[0], errs[len(errs)-1]))
 }
 
 // writeKubeconfig writes one that has the rights of istiod's service account.
