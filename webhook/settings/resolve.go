@@ -67,12 +67,12 @@ func (s *Settings) Resolve(namespace string, ofNamespace, ofPod map[string]strin
 	if chosen, ok := namespaceSays[SettingProfile]; ok {
 		name = chosen
 	}
-	profile, ok := s.profiles[name]
-	if !ok {
-		return Resolved{}, r.ignored, fmt.Errorf("%w: %q; there are %s", ErrProfileUnknown, name, s.profileNames())
+	profile, err := s.profile(name)
+	if err != nil {
+		return Resolved{}, r.ignored, err
 	}
-	if !matches(profile.Namespaces, namespace) {
-		return Resolved{}, r.ignored, fmt.Errorf("%w: %q may be picked in %v", ErrProfileNotAllowed, name, profile.Namespaces)
+	if err := profile.allowedIn(namespace); err != nil {
+		return Resolved{}, r.ignored, err
 	}
 	resolved := profile.resolved()
 	r.apply(&resolved, "namespace", namespaceSays)
@@ -81,6 +81,36 @@ func (s *Settings) Resolve(namespace string, ofNamespace, ofPod map[string]strin
 		resolved.Config = overriddenHash(profile.hash, resolved)
 	}
 	return resolved, r.ignored, nil
+}
+
+// Profile returns what a profile says, with no annotation applied, if it may be picked in all of the namespaces. The error
+// is ErrProfileUnknown or ErrProfileNotAllowed, wrapped with the names.
+func (s *Settings) Profile(name string, namespaces ...string) (Resolved, error) {
+	profile, err := s.profile(name)
+	if err != nil {
+		return Resolved{}, err
+	}
+	for _, namespace := range namespaces {
+		if err := profile.allowedIn(namespace); err != nil {
+			return Resolved{}, fmt.Errorf("namespace %s: %w", namespace, err)
+		}
+	}
+	return profile.resolved(), nil
+}
+
+func (s *Settings) profile(name string) (*compiledProfile, error) {
+	profile, ok := s.profiles[name]
+	if !ok {
+		return nil, fmt.Errorf("%w: %q; there are %s", ErrProfileUnknown, name, s.profileNames())
+	}
+	return profile, nil
+}
+
+func (p *compiledProfile) allowedIn(namespace string) error {
+	if !matches(p.Namespaces, namespace) {
+		return fmt.Errorf("%w: %q may be picked in %v", ErrProfileNotAllowed, p.name, p.Namespaces)
+	}
+	return nil
 }
 
 func (p *compiledProfile) resolved() Resolved {

@@ -135,6 +135,26 @@ overrides: {pod: [customTags]}`)
 	}
 }
 
+func TestProfile(t *testing.T) {
+	s := parse(t, `
+profiles:
+  default: {sampling: 10}
+  pay: {namespaces: ["pay-*"], sampling: 50, customTags: {a: "1"}}`)
+	pay, err := s.Profile("pay", "pay-eu", "pay-us")
+	if err != nil || pay.Profile != "pay" || pay.Sampling != 50 || pay.CustomTags["a"] != "1" || !pay.Explicit.Empty() {
+		t.Errorf("%+v, %v", pay, err)
+	}
+	if _, err := s.Profile("pay"); err != nil {
+		t.Errorf("for no namespace in particular: %v", err)
+	}
+	if _, err := s.Profile("pay", "pay-eu", "shop"); !errors.Is(err, ErrProfileNotAllowed) || !strings.Contains(err.Error(), "shop") {
+		t.Errorf("%v; want ErrProfileNotAllowed in shop", err)
+	}
+	if _, err := s.Profile("x"); !errors.Is(err, ErrProfileUnknown) {
+		t.Errorf("%v; want ErrProfileUnknown", err)
+	}
+}
+
 // TestHash: it tells settings apart, what annotations change included, and never covers a token.
 func TestHash(t *testing.T) {
 	s := parse(t, "profiles: {default: {accessToken: {delivery: annotation}}}")
