@@ -240,26 +240,21 @@ func checkCoverage(t *testing.T, tallies []map[string]int) {
 
 // generatedMeshes are the Istios that there may be: none known, none there, and every kind of control plane.
 func generatedMeshes() []*istio.Mesh {
-	revision := func(name, values, mesh string) *istio.Revision {
-		return istio.NewRevision(name, "istio-system", values, mesh, "")
+	mesh := func(telemetry map[string][]string, revisions map[string]injecttest.Revision) *istio.Mesh {
+		m := injecttest.Mesh{Revisions: revisions, Tags: map[string]string{"stable": "default"}, Telemetry: telemetry}
+		return m.Known()
 	}
-	mesh := func(telemetry map[string][]string, revisions ...*istio.Revision) *istio.Mesh {
-		m := &istio.Mesh{Revisions: map[string]*istio.Revision{}, Tags: map[string]string{"stable": "default"}, Telemetry: telemetry}
-		for _, r := range revisions {
-			m.Revisions[r.Name] = r
-		}
-		return m
-	}
+	type plane = map[string]injecttest.Revision
 	const lightstep = "defaultConfig: {tracing: {lightstep: {address: 'satellite:9292', accessToken: t}, tlsSettings: {mode: SIMPLE}}}"
 	const modern = "defaultConfig: {tracing: {zipkin: {address: 'z:9411'}, customTags: {a: {literal: {value: b}}}}}\nextensionProviders: [{name: lightstep, opentelemetry: {service: c, port: 4317}}]"
 	return []*istio.Mesh{
 		nil,
-		mesh(nil),
-		mesh(nil, revision("default", "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", lightstep), revision("canary", "{global: {tag: 1.31.0}}", modern)),
-		mesh(map[string][]string{}, revision("default", "{global: {tag: 1.24.0}}", modern), revision("canary", "{global: {tag: 1.31.0}}", "{}")),
-		mesh(nil, revision("default", "{global: {tag: latest}}", modern), revision("canary", "{global: {tag: 1.16.1}, sidecarInjectorWebhook: {enableNamespacesByDefault: true}}", modern)),
-		mesh(nil, revision("default", "{global: {tag: 1.12.0}}", "")),
-		mesh(map[string][]string{"istio-system": {"lightstep"}}, revision("canary", "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", lightstep)),
+		mesh(nil, nil),
+		mesh(nil, plane{"default": {Values: "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", Mesh: lightstep}, "canary": {Values: "{global: {tag: 1.31.0}}", Mesh: modern}}),
+		mesh(map[string][]string{}, plane{"default": {Values: "{global: {tag: 1.24.0}}", Mesh: modern}, "canary": {Values: "{global: {tag: 1.31.0}}", Mesh: "{}"}}),
+		mesh(nil, plane{"default": {Values: "{global: {tag: latest}}", Mesh: modern}, "canary": {Values: "{global: {tag: 1.16.1}, sidecarInjectorWebhook: {enableNamespacesByDefault: true}}", Mesh: modern}}),
+		mesh(nil, plane{"default": {Values: "{global: {tag: 1.12.0}}", Mesh: ""}}),
+		mesh(map[string][]string{"istio-system": {"lightstep"}}, plane{"canary": {Values: "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", Mesh: lightstep}}),
 	}
 }
 

@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,7 +61,7 @@ type Revision struct {
 
 // MeshConfig is the part of a control plane's MeshConfig that some rule reads. The access token in it is dropped.
 type MeshConfig struct {
-	// RootNamespace is where a Telemetry holds for every namespace.
+	// RootNamespace is where a Telemetry holds for every namespace; empty for the control plane's own.
 	RootNamespace string
 	// Tracing is defaultConfig.tracing; nil where there is none. Its `lightstep` is left out, which Lightstep tells of.
 	Tracing map[string]jsontext.Value
@@ -70,6 +71,8 @@ type MeshConfig struct {
 	Providers map[string]string
 	// DefaultTracing are defaultProviders.tracing.
 	DefaultTracing []string
+	// Problem says what could not be read; empty if nothing.
+	Problem string
 }
 
 // LightstepTracer is a mesh's own native tracer, without its token.
@@ -77,103 +80,125 @@ type LightstepTracer struct {
 	Address string `json:"address"`
 }
 
-// injectorValues is the key `values` of the ConfigMap istio-sidecar-injector, as far as some rule reads it.
-type injectorValues struct {
-	Global struct {
-		// Tag may be written as a number: 1.24 without quotes.
-		Tag   any `json:"tag"`
-		Proxy struct {
-			Image  string `json:"image"`
-			Tracer string `json:"tracer"`
-		} `json:"proxy"`
-	} `json:"global"`
-	Webhook struct {
-		ByDefault bool `json:"enableNamespacesByDefault"`
-	} `json:"sidecarInjectorWebhook"`
+// Values is the part of an injector's values that some rule reads.
+type Values struct {
+	// Capabilities are those of the version, not Known where Problem says why.
+	Capabilities Capabilities
+	// Tracer is global.proxy.tracer.
+	Tracer string
+	// InjectsUnlabelled is sidecarInjectorWebhook.enableNamespacesByDefault.
+	InjectsUnlabelled bool
+	// Problem says what could not be read; empty if nothing.
+	Problem string
 }
 
-// NewRevision reads what a control plane's two ConfigMaps say: `values` of istio-sidecar-injector, and `mesh` of istio.
-// An empty text stands for one that is not there. label is the ConfigMap's app.kubernetes.io/version, empty in old versions.
-// What cannot be read is told by Problem, and stays unknown.
-func NewRevision(name, namespace, values, mesh, label string) *Revision {
-	r := &Revision{Name: name, Namespace: namespace}
-	r.Capabilities, _ = Of("")
-	problems := []error{r.readValues(values, label), r.readMesh(mesh)}
-	if err := errors.Join(problems...); err != nil {
-		r.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+// ReadValues reads the key `values` of a ConfigMap istio-sidecar-injector. chartVersion is that ConfigMap's label
+// app.kubernetes.io/version, which old charts do not set.
+func ReadValues(text, chartVersion string) *Values {
+	var in struct {
+		Global struct {
+			// Tag may be written as a number: 1.24 without quotes.
+			Tag   any `json:"tag"`
+			Proxy struct {
+				Image  string `json:"image"`
+				Tracer string `json:"tracer"`
+			} `json:"proxy"`
+		} `json:"global"`
+		Webhook struct {
+			ByDefault bool `json:"enableNamespacesByDefault"`
+		} `json:"sidecarInjectorWebhook"`
 	}
-	return r
-}
-
-func (r *Revision) readValues(text, label string) error {
-	if text == "" {
-		return fmt.Errorf("the ConfigMap %s/istio-sidecar-injector of revision %s is not there", r.Namespace, r.Name)
+	values := &Values{}
+	values.Capabilities, _ = Of("")
+	if err := readLenient(text, &in); err != nil {
+		values.Problem = "the injector's values: " + err.Error()
+		return values
 	}
-	var values injectorValues
-	if err := readLenient(text, &values); err != nil {
-		return fmt.Errorf("values of revision %s: %w", r.Name, err)
-	}
-	r.Tracer, r.InjectsUnlabelled = values.Global.Proxy.Tracer, values.Webhook.ByDefault
-	return r.readVersion(&values, label)
-}
-
-// readVersion takes, in this order, the proxy's image where that is a whole reference, as the injector does, the tag, and
-// the chart's label.
-func (r *Revision) readVersion(values *injectorValues, label string) error {
-	if image := values.Global.Proxy.Image; strings.ContainsAny(image, "/:") {
-		if caps, ok := OfImage(image); ok {
-			r.Capabilities = caps
-			return nil
-		}
-	}
+	values.Tracer, values.InjectsUnlabelled = in.Global.Proxy.Tracer, in.Webhook.ByDefault
 	tag := ""
-	if values.Global.Tag != nil {
-		tag = fmt.Sprint(values.Global.Tag)
+	if in.Global.Tag != nil {
+		tag = fmt.Sprint(in.Global.Tag)
 	}
-	for _, version := range []string{tag, label} {
-		if caps, err := Of(version); err == nil && caps.Known {
-			r.Capabilities = caps
-			return nil
+	if caps, ok := versionOf(in.Global.Proxy.Image, tag, chartVersion); ok {
+		values.Capabilities = caps
+	} else {
+		values.Problem = fmt.Sprintf("the injector's values: global.tag %q names no version of Istio from %s on", tag, Oldest)
+	}
+	return values
+}
+
+// versionOf takes, in this order, the proxy's image where that is a whole reference, as the injector does, the tag, and
+// the chart's version.
+func versionOf(image, tag, chart string) (Capabilities, bool) {
+	if strings.ContainsAny(image, "/:") {
+		if caps, ok := OfImage(image); ok {
+			return caps, true
 		}
 	}
-	return fmt.Errorf("values of revision %s: global.tag %q names no version of Istio from %s on", r.Name, tag, Oldest)
-}
-
-type meshConfig struct {
-	RootNamespace string `json:"rootNamespace"`
-	DefaultConfig struct {
-		Tracing map[string]jsontext.Value `json:"tracing"`
-	} `json:"defaultConfig"`
-	ExtensionProviders []map[string]jsontext.Value `json:"extensionProviders"`
-	DefaultProviders   struct {
-		Tracing []string `json:"tracing"`
-	} `json:"defaultProviders"`
-}
-
-func (r *Revision) readMesh(text string) error {
-	if text == "" {
-		return fmt.Errorf("the ConfigMap %s/istio of revision %s is not there", r.Namespace, r.Name)
+	for _, version := range []string{tag, chart} {
+		if caps, err := Of(version); err == nil && caps.Known {
+			return caps, true
+		}
 	}
-	var config meshConfig
-	if err := readLenient(text, &config); err != nil {
-		return fmt.Errorf("mesh of revision %s: %w", r.Name, err)
+	return Capabilities{}, false
+}
+
+// ReadMeshConfig reads the key `mesh` of a ConfigMap istio.
+func ReadMeshConfig(text string) *MeshConfig {
+	var in struct {
+		RootNamespace string `json:"rootNamespace"`
+		DefaultConfig struct {
+			Tracing map[string]jsontext.Value `json:"tracing"`
+		} `json:"defaultConfig"`
+		ExtensionProviders []map[string]jsontext.Value `json:"extensionProviders"`
+		DefaultProviders   struct {
+			Tracing []string `json:"tracing"`
+		} `json:"defaultProviders"`
+	}
+	if err := readLenient(text, &in); err != nil {
+		return &MeshConfig{Problem: "the mesh's configuration: " + err.Error()}
 	}
 	mesh := &MeshConfig{
-		RootNamespace:  config.RootNamespace,
-		Tracing:        config.DefaultConfig.Tracing,
-		Providers:      providers(config.ExtensionProviders),
-		DefaultTracing: config.DefaultProviders.Tracing,
-	}
-	if mesh.RootNamespace == "" {
-		mesh.RootNamespace = r.Namespace
+		RootNamespace:  in.RootNamespace,
+		Tracing:        in.DefaultConfig.Tracing,
+		Providers:      providers(in.ExtensionProviders),
+		DefaultTracing: in.DefaultProviders.Tracing,
 	}
 	if lightstep, ok := mesh.Tracing[lightstepField]; ok {
 		mesh.Lightstep = new(LightstepTracer)
 		_ = json.Unmarshal(lightstep, mesh.Lightstep) // one that cannot be read has no address
 		delete(mesh.Tracing, lightstepField)
 	}
-	r.Mesh = mesh
-	return nil
+	return mesh
+}
+
+// NewRevision puts a control plane together from what its two ConfigMaps say; nil stands for one that is not there.
+func NewRevision(name, namespace string, values *Values, mesh *MeshConfig) *Revision {
+	r := &Revision{Name: name, Namespace: namespace}
+	var problems []string
+	switch {
+	case values == nil:
+		r.Capabilities, _ = Of("")
+		problems = append(problems, "the ConfigMap istio-sidecar-injector is not there")
+	default:
+		r.Capabilities, r.Tracer, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.InjectsUnlabelled
+		problems = append(problems, values.Problem)
+	}
+	switch {
+	case mesh == nil:
+		problems = append(problems, "the ConfigMap istio is not there")
+	case mesh.Problem != "":
+		problems = append(problems, mesh.Problem)
+	default:
+		known := *mesh
+		known.RootNamespace = cmp.Or(known.RootNamespace, namespace)
+		r.Mesh = &known
+	}
+	problems = slices.DeleteFunc(problems, func(p string) bool { return p == "" })
+	if len(problems) > 0 {
+		r.Problem = "revision " + name + " in " + namespace + ": " + strings.Join(problems, "; ")
+	}
+	return r
 }
 
 // providers gives each extensionProvider's type: the one member beside its name.

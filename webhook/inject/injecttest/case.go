@@ -97,7 +97,7 @@ func (w *World) Snapshot(t testing.TB) *inject.Snapshot {
 		snap.Namespaces[w.Namespace] = w.Seen.namespace()
 	}
 	if w.Mesh != nil {
-		snap.Mesh = w.Mesh.mesh()
+		snap.Mesh = w.Mesh.Known()
 	}
 	return snap
 }
@@ -113,12 +113,25 @@ func (s *Seen) namespace() inject.Namespace {
 	}
 }
 
-func (m *Mesh) mesh() *istio.Mesh {
+// Known is the mesh as the core sees it.
+func (m *Mesh) Known() *istio.Mesh {
 	mesh := &istio.Mesh{Revisions: map[string]*istio.Revision{}, Tags: m.Tags, Telemetry: m.Telemetry}
 	for name, r := range m.Revisions {
-		mesh.Revisions[name] = istio.NewRevision(name, "istio-system", r.Values, r.Mesh, "")
+		mesh.Revisions[name] = r.revision(name)
 	}
 	return mesh
+}
+
+func (r *Revision) revision(name string) *istio.Revision {
+	var values *istio.Values
+	if r.Values != "" {
+		values = istio.ReadValues(r.Values, "")
+	}
+	var mesh *istio.MeshConfig
+	if r.Mesh != "" {
+		mesh = istio.ReadMeshConfig(r.Mesh)
+	}
+	return istio.NewRevision(name, "istio-system", values, mesh)
 }
 
 func (w *World) settings(t testing.TB) *settings.Settings {
