@@ -37,10 +37,15 @@ func (c *choice) Set(value string) error {
 
 // addOutput gives a command the flag -o. The first word is the default.
 func addOutput(cmd *cobra.Command, words ...string) *choice {
+	return addChoice(cmd, "output", "o", "what to print", words...)
+}
+
+// addChoice gives a command a flag that takes one of the words. The first is the default.
+func addChoice(cmd *cobra.Command, name, short, usage string, words ...string) *choice {
 	c := &choice{value: words[0], among: words}
-	cmd.Flags().VarP(c, "output", "o", "what to print")
+	cmd.Flags().VarP(c, name, short, usage)
 	complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("output", complete))
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc(name, complete))
 	return c
 }
 

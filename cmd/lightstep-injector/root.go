@@ -72,7 +72,7 @@ Exit codes: 0 fine, 1 problems found, 2 wrong usage.`,
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(io), injectCommand(io), explainCommand(io), configCommand(io), versionCommand(io),
+		serveCommand(io), injectCommand(io), explainCommand(io), renderCommand(io), configCommand(io), versionCommand(io),
 	)
 	return root
 }

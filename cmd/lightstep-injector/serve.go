@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -88,7 +89,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	client, err := metadataClient()
+	meta, objects, err := clients()
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 		return fmt.Errorf("read certificate %s and key %s: %w", o.tlsCertFile, o.tlsKeyFile, err)
 	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
-	watch := snapshot.NewWatch(client, store, log)
+	watch := snapshot.NewWatch(meta, objects, store, log)
 	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
@@ -238,19 +239,23 @@ func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
 	}
 }
 
-// metadataClient reads objects' metadata, and nothing else of them.
-func metadataClient() (metadata.Interface, error) {
+// clients read the cluster: objects' metadata, and whole objects.
+func clients() (metadata.Interface, dynamic.Interface, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
+		return nil, nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
 	}
 	config.UserAgent = "lightstep-injector/" + version()
-	client, err := metadata.NewForConfig(config)
+	meta, err := metadata.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+		return nil, nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
-	return client, nil
+	objects, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
+	return meta, objects, nil
 }
 
 // ownNamespace is the namespace that this process runs in; empty outside a cluster.

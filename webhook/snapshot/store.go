@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -23,6 +24,7 @@ type Store struct {
 	// secrets has an entry for each Secret name of the configuration: the namespaces that have such a Secret, nil until
 	// the watch has told them all.
 	secrets map[string]map[string]bool
+	mesh    meshParts
 }
 
 // published is a snapshot and the news that there is a later one.
@@ -33,7 +35,10 @@ type published struct {
 
 // NewStore makes a store around what does not change while the process runs. It knows no namespaces yet.
 func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
-	s := &Store{namespaces: map[string]inject.Namespace{}}
+	s := &Store{
+		namespaces: map[string]inject.Namespace{},
+		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
+	}
 	s.secrets = secretsOf(config, nil)
 	s.current.Store(&published{
 		snapshot: &inject.Snapshot{
@@ -73,6 +78,8 @@ func (s *Store) UseSettings(config *settings.Settings) {
 	next := *s.Current()
 	next.Settings = config
 	next.Namespaces = s.everyNamespace()
+	s.mesh.keep(config.Istio().Namespaces)
+	next.Mesh = s.mesh.build(config.Istio().Namespaces)
 	s.publish(&next)
 }
 
@@ -148,7 +155,11 @@ func (s *Store) SetSecret(name, namespace string, present bool) {
 // reduce keeps what some rule reads of a namespace.
 func reduce(object *metav1.PartialObjectMetadata) inject.Namespace {
 	const ours = "lightstep.com/"
-	reduced := inject.Namespace{IstioInjection: object.Labels["istio-injection"]}
+	reduced := inject.Namespace{
+		IstioInjection: object.Labels[istio.NamespaceInjectionLabel],
+		IstioRevision:  object.Labels[istio.RevisionLabel],
+		IstioDataplane: object.Labels[istio.DataplaneModeLabel],
+	}
 	for key, value := range object.Annotations {
 		if !strings.HasPrefix(key, ours) {
 			continue

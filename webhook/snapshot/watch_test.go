@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
@@ -34,6 +35,15 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	events, refuse := a.watches[key], a.refuse
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
+	if events == nil { // a kind that the cluster does not have
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+		return
+	}
+	if query.Get("watch") != "true" && strings.HasPrefix(key, watchTelemetry) { // asked for as a list, after another version
+		_, _ = fmt.Fprint(w, `{"kind":"TelemetryList","apiVersion":"telemetry.istio.io/v1alpha1","metadata":{"resourceVersion":"1"},"items":[]}`)
+		return
+	}
 	if resource == refuse || query.Get("watch") != "true" {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`)
@@ -82,6 +92,9 @@ func event(t *testing.T, kind string, object *metav1.PartialObjectMetadata) stri
 	return string(encoded)
 }
 
+// listedObjects ends the initial list of whole objects.
+const listedObjects = `{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"resourceVersion":"1","annotations":{"k8s.io/initial-events-end":"true"}}}}`
+
 // listed ends the initial list.
 func listed(t *testing.T) string {
 	return event(t, "BOOKMARK", namespace("", map[string]string{metav1.InitialEventsAnnotationKey: "true"}))
@@ -92,13 +105,18 @@ const (
 	watchCA         = "secrets metadata.name=" + ca
 	watchToken      = "secrets metadata.name=" + token
 	watchOther      = "secrets metadata.name=other"
+	watchTags       = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations istio.io/tag"
+	watchIstio      = "namespaces/istio-system/configmaps "
+	watchTelemetry  = "/apis/telemetry.istio.io/v1alpha1/telemetries "
 )
 
 // watching runs a Watch against the apiserver, and ends it with the test.
 func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 	t.Helper()
-	api.watches = map[string]chan string{}
-	for _, key := range []string{watchNamespaces, watchCA, watchToken, watchOther} {
+	if api.watches == nil {
+		api.watches = map[string]chan string{}
+	}
+	for _, key := range []string{watchNamespaces, watchCA, watchToken, watchOther, watchTags, watchIstio} {
 		api.watches[key] = make(chan string, 10)
 	}
 	server := httptest.NewServer(api)
@@ -107,7 +125,11 @@ func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	watch := NewWatch(client, NewStore(configuration(t, ca), "", ""), zap.New(core))
+	objects, err := dynamic.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := NewWatch(client, objects, NewStore(configuration(t, ca), "", ""), zap.New(core))
 	ctx, done := t.Context(), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -153,6 +175,8 @@ func TestWatch(t *testing.T) {
 	}
 	api.watches[watchCA] <- listed(t)
 	api.watches[watchToken] <- listed(t)
+	api.watches[watchTags] <- listed(t)
+	api.watches[watchIstio] <- listedObjects
 	select {
 	case <-watch.Synced():
 	case <-time.After(soon):
@@ -174,7 +198,7 @@ func TestWatch(t *testing.T) {
 	api.mu.Lock()
 	defer api.mu.Unlock()
 	for _, asked := range api.asked {
-		if !strings.Contains(asked, "as=PartialObjectMetadata") {
+		if !strings.Contains(asked, "as=PartialObjectMetadata") && !strings.HasPrefix(asked, watchIstio) && !strings.Contains(asked, "telemetry.istio.io") {
 			t.Errorf("asked for more than metadata: %s", asked)
 		}
 	}
@@ -185,6 +209,8 @@ func TestForbiddenSecretsAreNotMissing(t *testing.T) {
 	watch, logs := watching(t, api)
 	api.watches[watchNamespaces] <- event(t, "ADDED", namespace("shop", nil))
 	api.watches[watchNamespaces] <- listed(t)
+	api.watches[watchTags] <- listed(t)
+	api.watches[watchIstio] <- listedObjects
 	select {
 	case <-watch.Synced():
 	case <-time.After(soon):

@@ -1,0 +1,125 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+)
+
+func configMap(name string, labels map[string]string, data map[string]any) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "data": data}}
+	object.SetName(name)
+	object.SetNamespace("istio-system")
+	object.SetLabels(labels)
+	object.SetResourceVersion("1")
+	return object
+}
+
+func telemetry(namespace, name, apiVersion string, spec map[string]any) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": apiVersion, "kind": "Telemetry", "spec": spec}}
+	object.SetName(name)
+	object.SetNamespace(namespace)
+	object.SetResourceVersion("1")
+	return object
+}
+
+func tagged(tag, revision string) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Name: "istio-revision-tag-" + tag, Labels: map[string]string{istio.TagLabel: tag, istio.RevisionLabel: revision},
+	}}
+}
+
+func objectEvent(t *testing.T, kind string, object *unstructured.Unstructured) string {
+	t.Helper()
+	encoded, err := json.Marshal(map[string]any{"type": kind, "object": object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encoded)
+}
+
+// A control plane that comes to be part by part, upgrades, is tagged, and goes.
+func TestControlPlanes(t *testing.T) {
+	store := NewStore(configuration(t, ca), "injector", "v1")
+	if store.Current().Mesh != nil {
+		t.Fatal("a mesh is known before anybody has looked")
+	}
+	store.ReplaceControlPlanes("istio-system", []*unstructured.Unstructured{
+		configMap("istio-ca-root-cert", nil, map[string]any{"root-cert.pem": "x"}),
+		configMap("istio-leader", nil, nil),
+		configMap("istiod-notes", nil, map[string]any{"mesh": "{}"}),
+		configMap("istio-sidecar-injector", nil, map[string]any{"values": `{"global": {"tag": "1.7.8"}}`, "config": "policy: enabled"}),
+	})
+	mesh := store.Current().Mesh
+	if mesh == nil || len(mesh.Revisions) != 1 {
+		t.Fatalf("the mesh is %+v", mesh)
+	}
+	if r := mesh.Revisions["default"]; r.Capabilities.Version != "1.7.8" || r.Problem == "" || r.Mesh != nil {
+		t.Errorf("without its mesh configuration, the revision is %+v", r)
+	}
+	store.SetControlPlane("istio-system", configMap("istio", nil, map[string]any{"mesh": "extensionProviders: [{name: lightstep, opentelemetry: {}}]"}))
+	if r := store.Current().Mesh.Revisions["default"]; r.Problem != "" || r.Mesh.Providers["lightstep"] != "opentelemetry" || r.Mesh.RootNamespace != "istio-system" {
+		t.Errorf("complete, the revision is %+v %+v", r, r.Mesh)
+	}
+	newer := map[string]string{istio.RevisionLabel: "v1-31", "app.kubernetes.io/version": "1.31.0"}
+	store.SetControlPlane("istio-system", configMap("istio-sidecar-injector-v1-31", newer, map[string]any{"values": `{"global": {"tag": "nightly"}}`}))
+	store.SetTag(tagged("stable", "v1-31"))
+	member := store.Current().Mesh.Find(istio.Labels{NamespaceRevision: "stable"})
+	if member.Revision == nil || member.Revision.Capabilities.Version != "1.31.0" {
+		t.Errorf("tag stable is %+v", member.Revision)
+	}
+	store.RemoveTag(tagged("stable", "v1-31"))
+	store.RemoveControlPlane("istio-system", configMap("istio-sidecar-injector", nil, nil))
+	store.RemoveControlPlane("istio-system", configMap("istio", nil, nil))
+	mesh = store.Current().Mesh
+	if len(mesh.Revisions) != 1 || len(mesh.Tags) != 0 {
+		t.Errorf("afterwards the mesh is %+v", mesh)
+	}
+}
+
+// What is none of Istio's changes nothing: a leader's ConfigMap is written every few seconds.
+func TestOtherConfigMapsPublishNothing(t *testing.T) {
+	store := NewStore(configuration(t, ca), "injector", "v1")
+	store.ReplaceControlPlanes("istio-system", nil)
+	before := store.Current()
+	store.SetControlPlane("istio-system", configMap("istio-leader", nil, map[string]any{"a": "b"}))
+	if store.Current() != before {
+		t.Error("another snapshot was published")
+	}
+}
+
+func TestMeshByWatch(t *testing.T) {
+	api := &apiserver{watches: map[string]chan string{watchTelemetry: make(chan string, 10)}}
+	watch, logs := watching(t, api)
+	shop := namespace("shop", nil)
+	shop.Labels = map[string]string{"istio-injection": "enabled"}
+	api.watches[watchNamespaces] <- event(t, "ADDED", shop)
+	for _, key := range []string{watchNamespaces, watchCA, watchToken, watchTags} {
+		api.watches[key] <- listed(t)
+	}
+	api.watches[watchIstio] <- objectEvent(t, "ADDED", configMap("istio", nil, map[string]any{"mesh": "extensionProviders: [{name: lightstep, opentelemetry: {}}]"}))
+	api.watches[watchIstio] <- objectEvent(t, "ADDED", configMap("istio-sidecar-injector", nil, map[string]any{"values": `{"global": {"tag": 1.24}}`}))
+	api.watches[watchIstio] <- listedObjects
+	api.watches[watchTelemetry] <- objectEvent(t, "ADDED", telemetry("shop", "mesh", "telemetry.istio.io/v1alpha1", map[string]any{}))
+	api.watches[watchTelemetry] <- listedObjects
+	select {
+	case <-watch.Synced():
+	case <-time.After(soon):
+		t.Fatal("not synced")
+	}
+	lacks := func(now *published) istio.Lack { return Lacks(now.snapshot)["shop"] }
+	eventually(t, watch.Store, "no Telemetry names the provider", func(now *published) bool { return lacks(now) == istio.LacksTelemetry })
+	tracing := []any{map[string]any{"providers": []any{map[string]any{"name": "lightstep"}}}}
+	api.watches[watchTelemetry] <- objectEvent(t, "MODIFIED", telemetry("shop", "mesh", "telemetry.istio.io/v1alpha1", map[string]any{"tracing": tracing}))
+	eventually(t, watch.Store, "the Telemetry names the provider", func(now *published) bool { return lacks(now) == istio.LacksNothing })
+	api.watches[watchIstio] <- objectEvent(t, "MODIFIED", configMap("istio", nil, map[string]any{"mesh": "{}"}))
+	eventually(t, watch.Store, "the mesh lost the provider", func(now *published) bool { return lacks(now) == istio.LacksProvider })
+	if logs.Len() > 0 {
+		t.Errorf("logged: %v", logs.All())
+	}
+}

@@ -1,0 +1,119 @@
+package snapshot
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+)
+
+// NamespaceSelector is the label by which a namespace opts in.
+const NamespaceSelector = "lightstep.com/injection=enabled"
+
+// subject is one thing that is watched.
+type subject struct {
+	from    *source
+	example runtime.Object
+	// into makes what a reflector takes for a cache; told is called when the whole list is known.
+	into func(told func()) cache.ReflectorStore
+	// absent is called where the cluster has no such kind; nil where every cluster does.
+	absent func()
+	// indispensable says that being forbidden to look does not settle it.
+	indispensable bool
+}
+
+// subjects are what the configuration in force has watched, each under the name by which the log knows it.
+func (w *Watch) subjects() map[string]subject {
+	config := w.Store.Current().Settings
+	all := map[string]subject{
+		"namespaces":          w.namespaces(),
+		"Istio's tags":        w.tags(),
+		"Istio's Telemetries": w.telemetries(),
+	}
+	for _, name := range config.SecretNames() {
+		all["secrets "+name] = w.secrets(name)
+	}
+	for _, namespace := range config.Istio().Namespaces {
+		all["Istio's ConfigMaps in "+namespace] = w.controlPlanes(namespace)
+	}
+	return all
+}
+
+func (w *Watch) namespaces() subject {
+	labelled := func(o *metav1.ListOptions) { o.LabelSelector = NamespaceSelector }
+	return w.metadata(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, labelled, true, reducer[*metav1.PartialObjectMetadata]{
+		replace: w.Store.ReplaceNamespaces,
+		set:     w.Store.SetNamespace,
+		remove:  w.Store.RemoveNamespace,
+	})
+}
+
+// secrets watches one name in all namespaces by a field selector, the one form of watch that RBAC can limit to a name.
+func (w *Watch) secrets(name string) subject {
+	named := func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	}
+	return w.metadata(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, named, false, reducer[*metav1.PartialObjectMetadata]{
+		replace: func(list []*metav1.PartialObjectMetadata) { w.Store.ReplaceSecrets(name, list) },
+		set:     func(object *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, object.Namespace, true) },
+		remove:  func(object *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, object.Namespace, false) },
+	})
+}
+
+// tags watches the webhook configurations that stand for tags.
+func (w *Watch) tags() subject {
+	tagged := func(o *metav1.ListOptions) { o.LabelSelector = istio.TagLabel }
+	resource := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingwebhookconfigurations"}
+	return w.metadata(resource, tagged, false, reducer[*metav1.PartialObjectMetadata]{
+		replace: w.Store.ReplaceTags,
+		set:     w.Store.SetTag,
+		remove:  w.Store.RemoveTag,
+	})
+}
+
+// controlPlanes watches the ConfigMaps of one of Istio's namespaces: their names hold revisions, which no selector knows.
+func (w *Watch) controlPlanes(namespace string) subject {
+	s := w.objects(reducer[*unstructured.Unstructured]{
+		replace: func(list []*unstructured.Unstructured) { w.Store.ReplaceControlPlanes(namespace, list) },
+		set:     func(object *unstructured.Unstructured) { w.Store.SetControlPlane(namespace, object) },
+		remove:  func(object *unstructured.Unstructured) { w.Store.RemoveControlPlane(namespace, object) },
+	})
+	s.from.choices = []lister{fromObjects(w.Objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(namespace))}
+	return s
+}
+
+// telemetries watches Telemetry resources, in the first version that the cluster has: Istio before 1.22 has v1alpha1 alone.
+func (w *Watch) telemetries() subject {
+	s := w.objects(reducer[*unstructured.Unstructured]{
+		replace: w.Store.ReplaceTelemetries,
+		set:     w.Store.SetTelemetry,
+		remove:  w.Store.RemoveTelemetry,
+	})
+	for _, version := range []string{"v1", "v1alpha1"} {
+		resource := schema.GroupVersionResource{Group: "telemetry.istio.io", Version: version, Resource: "telemetries"}
+		s.from.choices = append(s.from.choices, fromObjects(w.Objects.Resource(resource)))
+	}
+	s.absent = func() { w.Store.ReplaceTelemetries(nil) }
+	return s
+}
+
+func (w *Watch) metadata(resource schema.GroupVersionResource, tweak func(*metav1.ListOptions), indispensable bool, into reducer[*metav1.PartialObjectMetadata]) subject {
+	return subject{
+		from:          &source{choices: []lister{fromMetadata(w.Metadata.Resource(resource))}, tweak: tweak, client: w.Metadata},
+		example:       &metav1.PartialObjectMetadata{},
+		into:          into.store,
+		indispensable: indispensable,
+	}
+}
+
+func (w *Watch) objects(into reducer[*unstructured.Unstructured]) subject {
+	return subject{
+		from:    &source{tweak: func(*metav1.ListOptions) {}, client: w.Objects},
+		example: &unstructured.Unstructured{},
+		into:    into.store,
+	}
+}
