@@ -103,6 +103,9 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 		return fmt.Errorf("read certificate %s and key %s: %w", o.tlsCertFile, o.tlsKeyFile, err)
 	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
+	if err := webhook.RegisterLacks(registry, store); err != nil {
+		return err
+	}
 	watch := snapshot.NewWatch(meta, objects, store, log)
 	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
 	if err != nil {
