@@ -69,10 +69,21 @@ type MeshConfig struct {
 	Lightstep *LightstepTracer
 	// Providers are the extensionProviders, each with its type: opentelemetry, lightstep, zipkin, …
 	Providers map[string]string
+	// Exporters are those of them that are opentelemetry, by name.
+	Exporters map[string]Exporter
 	// DefaultTracing are defaultProviders.tracing.
 	DefaultTracing []string
 	// Problem says what could not be read; empty if nothing.
 	Problem string
+}
+
+// Exporter is where an opentelemetry provider sends spans, and how.
+type Exporter struct {
+	// Service is [NAMESPACE/]HOST.
+	Service string `json:"service"`
+	Port    uint32 `json:"port"`
+	// HTTP is set where it sends OTLP over HTTP, and not gRPC. What else stands there, headers too, is not kept.
+	HTTP *struct{} `json:"http"`
 }
 
 // LightstepTracer is a mesh's own native tracer, without its token.
@@ -162,6 +173,7 @@ func ReadMeshConfig(text string) *MeshConfig {
 		RootNamespace:  in.RootNamespace,
 		Tracing:        in.DefaultConfig.Tracing,
 		Providers:      providers(in.ExtensionProviders),
+		Exporters:      exporters(in.ExtensionProviders),
 		DefaultTracing: in.DefaultProviders.Tracing,
 	}
 	if lightstep, ok := mesh.Tracing[lightstepField]; ok {
@@ -215,6 +227,24 @@ func providers(list []map[string]jsontext.Value) map[string]string {
 	}
 	delete(types, "")
 	return types
+}
+
+// exporters reads the opentelemetry providers; of one that cannot be read nothing is known but its name.
+func exporters(list []map[string]jsontext.Value) map[string]Exporter {
+	read := map[string]Exporter{}
+	for _, provider := range list {
+		settings, ok := provider[string(OpenTelemetry)]
+		var name string
+		if !ok || json.Unmarshal(provider["name"], &name) != nil {
+			continue
+		}
+		var exporter Exporter
+		if json.Unmarshal(settings, &exporter) != nil {
+			exporter = Exporter{}
+		}
+		read[name] = exporter
+	}
+	return read
 }
 
 // readLenient reads YAML or JSON as Istio itself does: unknown fields are passed over.

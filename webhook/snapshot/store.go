@@ -55,6 +55,12 @@ func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 // Current returns the snapshot in force. Nobody may change it.
 func (s *Store) Current() *inject.Snapshot { return s.current.Load().snapshot }
 
+// Now returns the snapshot in force, and a channel that is closed when there is a later one.
+func (s *Store) Now() (*inject.Snapshot, <-chan struct{}) {
+	now := s.current.Load()
+	return now.snapshot, now.superseded
+}
+
 // WaitFor returns the first snapshot that has the namespace, or the current one when the context ends before that.
 func (s *Store) WaitFor(ctx context.Context, namespace string) *inject.Snapshot {
 	for {

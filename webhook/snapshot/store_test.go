@@ -153,3 +153,18 @@ func TestWaitFor(t *testing.T) {
 		})
 	}
 }
+
+func TestNow(t *testing.T) {
+	store := NewStore(settings.Default(), "", "")
+	before, later := store.Now()
+	select {
+	case <-later:
+		t.Fatal("there is a later one already")
+	default:
+	}
+	store.UseSettings(settings.Default())
+	<-later
+	if now, _ := store.Now(); now == before || now != store.Current() {
+		t.Error("Now is not the snapshot in force")
+	}
+}
