@@ -17,9 +17,10 @@ import (
 	"github.com/yuin/goldmark/text"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 )
 
-var update = flag.Bool("update", false, "rewrite reasons.md")
+var update = flag.Bool("update", false, "rewrite reasons.md, and the table in istio.md")
 
 // TestLinks: every relative link in a Markdown file names a file that is there.
 func TestLinks(t *testing.T) {
@@ -79,16 +80,43 @@ func TestReasons(t *testing.T) {
 	for _, c := range inject.Codes() {
 		fmt.Fprintf(&want, "| `%s` | %s |\n", c.Code, c.Means)
 	}
-	if *update {
-		if err := os.WriteFile("reasons.md", []byte(want.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	compare(t, "reasons.md", want.String())
+}
+
+// TestIstio: the table in docs/istio.md is made of the table of what each version can do.
+func TestIstio(t *testing.T) {
+	const begin, end = "<!-- Made by go test ./docs -update. -->\n", "<!-- Until here. -->\n"
+	var table strings.Builder
+	table.WriteString("\n| From Istio | What is done | Why | Source | Proven by |\n|---|---|---|---|---|\n")
+	for _, c := range istio.Changes() {
+		fmt.Fprintf(&table, "| %s | %s | %s | %s | %s |\n", c.Since, c.Does, c.Because, c.Source, c.Proven)
 	}
-	got, err := os.ReadFile("reasons.md")
+	table.WriteString("\n")
+	page, err := os.ReadFile("istio.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want.String(), string(got)); diff != "" {
+	head, rest, found := strings.Cut(string(page), begin)
+	_, tail, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("istio.md has no place for the table, from %q to %q", begin, end)
+	}
+	compare(t, "istio.md", head+begin+table.String()+end+tail)
+}
+
+// compare holds a page to what the code says, or writes it.
+func compare(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("run go test ./docs -update (-want +got):\n%s", diff)
 	}
 }

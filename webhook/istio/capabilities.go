@@ -35,23 +35,61 @@ type Capabilities struct {
 	ServerName bool
 }
 
-// change is one thing that became different at a version, and what that rests on.
-type change struct {
-	since  string
+// Change is one thing that became different at a version.
+type Change struct {
+	// Since is the first version that has it.
+	Since string
+	// Does is what this project does from then on, Because is why, and Source is where that can be read.
+	Does, Because, Source string
+	// Proven says what the tests of it run against.
+	Proven Proof
 	apply  func(*Capabilities)
-	source string
 }
 
-// changes lists what changed since the oldest version supported, oldest first. A new version of Istio that behaves
-// otherwise is one more row.
-func changes() []change {
-	return []change{
-		{"1.7", func(c *Capabilities) { c.Tracer = Lightstep }, "ProxyConfig.tracing.lightstep works from 1.7 on, with the native tracer"},
-		{"1.9", func(c *Capabilities) { c.ServerName = true }, "1.7.0 sends 'tracer', 1.7.1 to 1.8 nothing, 1.9 what sni says"},
-		{"1.12", func(c *Capabilities) { c.LabelDecides = true }, "before 1.12 the injector reads the annotation only"},
-		{"1.13", func(c *Capabilities) { c.StrictInject = true }, "inferred: 1.12 still takes y, yes and on, the newest does not; not looked up at this tag"},
-		{"1.15", func(c *Capabilities) { c.Tracer = NoTracer }, "istio/proxy#3950: Envoy 1.24 dropped envoy.tracers.lightstep"},
-		{"1.16.1", func(c *Capabilities) { c.Tracer = OpenTelemetry }, "the proxy has envoy.tracers.opentelemetry from 1.16.1 on"},
+// Proof is what a change is tested against.
+type Proof string
+
+const (
+	// Real is an Istio of that side of the change.
+	Real Proof = "real"
+	// Fixture is a pod in the shape that such an Istio gives it.
+	Fixture Proof = "fixture"
+)
+
+// Changes lists what changed since the oldest version supported, oldest first. A new version of Istio that behaves
+// otherwise is one more row. docs/istio.md is made of it.
+func Changes() []Change {
+	return []Change{
+		{
+			"1.7", "the native tracer: a complete `tracing` block with address, token, sampling, tags and TLS, in the annotation or in `PROXY_CONFIG`",
+			"ProxyConfig has `tracing.lightstep`, and the proxy's bootstrap a cluster for it", "istio@1.7.8 tools/packaging/common/envoy_bootstrap.json", Fixture,
+			func(c *Capabilities) { c.Tracer = Lightstep },
+		},
+		{
+			"1.9", "`tlsSettings.sni` is what the satellite is sent; before, the configuration's advice says that it is not",
+			"1.7.0 sends a fixed name, 1.7.1 to 1.8 none in mode SIMPLE, 1.9 what `sni` says", "istio@1.7.0, 1.8.6, 1.9.0 pkg/bootstrap/option/convert.go", Fixture,
+			func(c *Capabilities) { c.ServerName = true },
+		},
+		{
+			"1.12", "the label `sidecar.istio.io/inject` counts, and beats the annotation",
+			"before, the injector reads the annotation alone", "istio@1.11.8, 1.12.0 pkg/kube/inject/inject.go", Fixture,
+			func(c *Capabilities) { c.LabelDecides = true },
+		},
+		{
+			"1.15", "no tracer, and `TracerUnsupported` says to upgrade",
+			"its Envoy no longer has the native tracer, and not yet OpenTelemetry's", "istio/proxy#3950", Fixture,
+			func(c *Capabilities) { c.Tracer = NoTracer },
+		},
+		{
+			"1.16.1", "the mesh's OpenTelemetry provider; a `tracing` block for values that a pod or a namespace set, over the mesh's own; never `tracing.lightstep`",
+			"the proxy has the OpenTelemetry tracer; a Telemetry and an extensionProvider switch it on", "istio@1.31.0 pilot/pkg/model/telemetry.go", Real,
+			func(c *Capabilities) { c.Tracer = OpenTelemetry },
+		},
+		{
+			"1.27", "of `sidecar.istio.io/inject`, `true` and `false` alone are taken; anything else is as if it were not there",
+			"before, y, yes and on were true, too, and anything else false", "istio@1.26.0, 1.27.0 pkg/kube/inject/inject.go (istio#56737)", Fixture,
+			func(c *Capabilities) { c.StrictInject = true },
+		},
 	}
 }
 
@@ -72,8 +110,8 @@ func Of(v string) (Capabilities, error) {
 		return Capabilities{}, fmt.Errorf("%q is older than %s, the oldest Istio supported", v, Oldest)
 	}
 	caps := Capabilities{Known: true, Version: v}
-	for _, c := range changes() {
-		if parsed.AtLeast(version.MustParseGeneric(c.since)) {
+	for _, c := range Changes() {
+		if parsed.AtLeast(version.MustParseGeneric(c.Since)) {
 			c.apply(&caps)
 		}
 	}
