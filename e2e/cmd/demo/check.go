@@ -90,7 +90,7 @@ func (d *demo) wantsUntouched(pod *corev1.Pod) []error {
 	return errs
 }
 
-// wantsMount: an injected pod has the satellite CA in every container, and offers it to a sidecar to come.
+// wantsMount: an injected pod has the satellite CA in every container.
 func (d *demo) wantsMount(pod *corev1.Pod) []error {
 	var errs []error
 	if pod.Labels[injectedLabel] != "true" {
@@ -101,9 +101,6 @@ func (d *demo) wantsMount(pod *corev1.Pod) []error {
 	}
 	if !hasVolume(pod) {
 		errs = append(errs, fmt.Errorf("lacks the volume %s of the Secret %s, optional", volumeName, secretName))
-	}
-	if !strings.Contains(pod.Annotations[userVolumeMount], volumeName) {
-		errs = append(errs, fmt.Errorf("lacks the annotation %s", userVolumeMount))
 	}
 	if _, err := statusOf(pod); err != nil {
 		errs = append(errs, fmt.Errorf("annotation %s: %w", statusAnnotation, err))
@@ -120,9 +117,12 @@ func hasVolume(pod *corev1.Pod) bool {
 	return false
 }
 
-// wantsTracer: for Istio 1.7 there is the whole tracing block beside the mount.
+// wantsTracer: for Istio 1.7 there is the whole tracing block beside the mount, which is offered to the sidecar to come.
 func (d *demo) wantsTracer(pod *corev1.Pod) []error {
 	errs := d.wantsMount(pod)
+	if !strings.Contains(pod.Annotations[userVolumeMount], volumeName) {
+		errs = append(errs, fmt.Errorf("lacks the annotation %s", userVolumeMount))
+	}
 	block, err := tracingOf(pod)
 	if err != nil || block == nil {
 		return append(errs, fmt.Errorf("annotation %s has no tracing block (%w)", proxyConfig, err))

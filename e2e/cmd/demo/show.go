@@ -56,8 +56,9 @@ func (d *demo) showTable(version string, byNamespace [][]corev1.Pod) {
 	}
 	_ = table.Flush()
 	d.report.Linef("")
-	d.report.Linef("MeshVersionUnknown: the profile default leaves mesh.istioVersion empty, so the satellite CA is mounted and no")
-	d.report.Linef("tracer is set up. The Secrets were made by the demo: copying them into namespaces comes later.")
+	d.report.Linef("bookinfo-default: the injector has looked for Istio, and there is none, so the containers get the satellite CA")
+	d.report.Linef("alone. bookinfo-istio-1-7: its profile says that Istio 1.7 is to come. The Secrets were made by the demo: copying")
+	d.report.Linef("them into namespaces comes later.")
 }
 
 func row(n namespace, pod *corev1.Pod) []string {
