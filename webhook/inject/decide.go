@@ -133,7 +133,7 @@ func (d *Decision) findSidecar(req *Request, snap *Snapshot) {
 	switch {
 	case d.Member.Wanted != "":
 		workload.Wanted = d.Member.Why
-	case d.Member.Outside && !d.Settings.Istio.Known:
+	case d.Member.Outside && d.NamespaceSeen && !d.Settings.Istio.Known:
 		workload.Outside = d.Member.Why
 	}
 	if proxy != nil {
