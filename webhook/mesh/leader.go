@@ -1,0 +1,124 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
+)
+
+// How long a leader that is gone is waited for, how long one goes on trying to stay, and how often it does.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
+// Lease is what the replicas of the injector stand for.
+type Lease struct {
+	Client          coordination.LeasesGetter
+	Namespace, Name string
+	// Identity tells this process from the others.
+	Identity string
+	Log      *zap.Logger
+}
+
+// Lead runs the task while this process leads, until the context ends. A lease that is lost ends the task, and the process
+// stands again; when it ends by itself, the lease is handed back.
+func (l *Lease) Lead(ctx context.Context, task func(context.Context)) error {
+	for ctx.Err() == nil {
+		if err := l.term(ctx, task); err != nil {
+			return fmt.Errorf("stand for lease %s/%s: %w", l.Namespace, l.Name, err)
+		}
+	}
+	return nil
+}
+
+// term stands once. It returns when the task has, so that there is never more than one of it.
+func (l *Lease) term(ctx context.Context, task func(context.Context)) error {
+	standing, resign := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), logr.New(&onceSink{log: l.Log})))
+	defer resign()
+	started, done := make(chan context.Context), make(chan struct{})
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name},
+			Client:     l.Client,
+			LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
+		},
+		LeaseDuration:   leaseDuration,
+		RenewDeadline:   renewDeadline,
+		RetryPeriod:     retryPeriod,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(leading context.Context) {
+				select {
+				case started <- leading:
+				case <-leading.Done():
+				}
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer close(done)
+		elector.Run(standing)
+	}()
+	select {
+	case leading := <-started:
+		working, stop := context.WithCancel(ctx)
+		defer context.AfterFunc(leading, stop)()
+		task(working)
+		stop()
+	case <-ctx.Done():
+	case <-done:
+	}
+	resign()
+	<-done
+	return nil
+}
+
+// onceSink logs errors alone, and one that repeats itself once: client-go says with every attempt why a lease is not to be had.
+type onceSink struct {
+	log  *zap.Logger
+	mu   sync.Mutex
+	last string
+}
+
+// Init has nothing to do.
+func (*onceSink) Init(logr.RuntimeInfo) {}
+
+// Enabled tells that no line but an error is wanted.
+func (*onceSink) Enabled(int) bool { return false }
+
+// Info drops the line.
+func (*onceSink) Info(int, string, ...any) {}
+
+// Error logs an error that is not the last one.
+func (s *onceSink) Error(err error, _ string, _ ...any) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err.Error() != s.last {
+		s.last = err.Error()
+		s.log.Error("mesh: the lease is not to be had; it is tried again and again", zap.Error(err))
+	}
+}
+
+// WithValues adds nothing.
+func (s *onceSink) WithValues(...any) logr.LogSink { return s }
+
+// WithName adds nothing.
+func (s *onceSink) WithName(string) logr.LogSink { return s }
