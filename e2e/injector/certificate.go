@@ -43,8 +43,8 @@ func NewCA(name string) (*CA, error) {
 	return &CA{certificate: template, key: key, PEM: pemOf("CERTIFICATE", der)}, nil
 }
 
-// writeServing writes a serving certificate for the host, a name or an address, and its key.
-func (ca *CA) writeServing(dir, host string) (certFile, keyFile string, err error) {
+// WriteServing writes a serving certificate for the host, a name or an address, and its key.
+func (ca *CA) WriteServing(dir, host string) (certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)

@@ -60,7 +60,7 @@ func New(ctx context.Context, c *cluster.Cluster, run *cluster.Run, options Opti
 	if err := i.pickAddresses(); err != nil {
 		return nil, err
 	}
-	if i.certFile, i.keyFile, err = ca.writeServing(run.Dir, i.serverName()); err != nil {
+	if i.certFile, i.keyFile, err = ca.WriteServing(run.Dir, i.serverName()); err != nil {
 		return nil, err
 	}
 	if err := i.register(ctx, ca.PEM); err != nil {
@@ -107,6 +107,9 @@ func (i *Injector) Kill() {
 		i.process.Kill()
 	}
 }
+
+// URL is where it answers admission requests.
+func (i *Injector) URL() string { return "https://" + i.listen + path }
 
 // LogFile is where its log goes.
 func (i *Injector) LogFile() string { return i.run.Log("lightstep-injector") }

@@ -2,13 +2,6 @@ package istiod
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/compile"
 )
@@ -19,78 +12,5 @@ const Version = "1.31.0"
 // Build compiles istiod, unless the very same one is there already, and returns the binary's path. root is the
 // repository's root. It calls compiling before it compiles, which takes minutes the first time.
 func Build(ctx context.Context, root string, compiling func()) (string, error) {
-	binary, err := build(ctx, root, compiling)
-	if err != nil {
-		return "", fmt.Errorf("build istiod: %w", err)
-	}
-	return binary, nil
-}
-
-func build(ctx context.Context, root string, compiling func()) (string, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return "", err
-	}
-	source := filepath.Join(root, "e2e", "istio", "istiod")
-	key, err := contentKey(ctx, source)
-	if err != nil {
-		return "", err
-	}
-	cache := filepath.Join(root, ".cache", "istiod")
-	binary := filepath.Join(cache, key)
-	if _, err := os.Stat(binary); err == nil {
-		return binary, nil
-	}
-	compiling()
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	// Under another name first: a build that was cut short leaves nothing that looks finished.
-	temporary := fmt.Sprintf("%s.%d", binary, os.Getpid())
-	defer func() { _ = os.Remove(temporary) }()
-	cmd := compile.Command(ctx, source, append(append([]string{"build", "-o", temporary}, flags()...), ".")...)
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build in %s: %w:\n%s", source, err, output)
-	}
-	return binary, errors.Join(os.Rename(temporary, binary), removeOthers(cache, key))
-}
-
-func flags() []string {
-	return append(compile.Flags(), "-ldflags", "-s -w -X istio.io/istio/pkg/version.buildVersion="+Version)
-}
-
-// contentKey names the binary after everything that it is made of: the sources, the flags, and Go itself.
-func contentKey(ctx context.Context, source string) (string, error) {
-	version, err := compile.Command(ctx, source, "env", "GOVERSION", "GOOS", "GOARCH").Output()
-	if err != nil {
-		return "", fmt.Errorf("go env: %w", err)
-	}
-	hash := sha256.New()
-	_, _ = fmt.Fprintln(hash, string(version), flags())
-	files, err := filepath.Glob(filepath.Join(source, "*"))
-	if err != nil {
-		return "", err
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return "", err
-		}
-		_, _ = fmt.Fprintf(hash, "%s %d\n%s", filepath.Base(file), len(data), data)
-	}
-	return hex.EncodeToString(hash.Sum(nil))[:12], nil
-}
-
-// removeOthers removes the binaries that earlier sources gave, and leaves what another run may be about to rename to this.
-func removeOthers(cache, keep string) error {
-	files, err := filepath.Glob(filepath.Join(cache, "*"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if !strings.HasPrefix(filepath.Base(file), keep) {
-			err = errors.Join(err, os.RemoveAll(file))
-		}
-	}
-	return err
+	return compile.Cached(ctx, root, "e2e/istio/istiod", "-s -w -X istio.io/istio/pkg/version.buildVersion="+Version, compiling)
 }

@@ -62,7 +62,7 @@ func Changes() []Change {
 	return []Change{
 		{
 			"1.7", "the native tracer: a complete `tracing` block with address, token, sampling, tags and TLS, in the annotation or in `PROXY_CONFIG`",
-			"ProxyConfig has `tracing.lightstep`, and the proxy's bootstrap a cluster for it", "istio@1.7.8 tools/packaging/common/envoy_bootstrap.json", Fixture,
+			"ProxyConfig has `tracing.lightstep`, and the proxy's bootstrap a cluster for it", "istio@1.7.8 tools/packaging/common/envoy_bootstrap.json", Real,
 			func(c *Capabilities) { c.Tracer = Lightstep },
 		},
 		{
