@@ -20,9 +20,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -89,7 +86,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	meta, objects, err := clients()
+	cluster, err := connect()
 	if err != nil {
 		return err
 	}
@@ -106,10 +103,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
 	}
-	watch := snapshot.NewWatch(meta, objects, store, log)
+	watch := snapshot.NewWatch(cluster.metadata, cluster.objects, store, log)
 	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
+	}
+	keeper := newKeeper(cluster, store, watch, log)
+	if err := keeper.Register(registry); err != nil {
+		return err
 	}
 	reload := reloader{store: store, metrics: metrics, log: log}
 	reload.loaded(config)
@@ -121,6 +122,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	group.Go(func() error { return certificate.Start(running) })
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
+	group.Go(func() error { return keeper.Run(running) })
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, watch, server.StartedChecker())))
 	})
@@ -240,25 +242,6 @@ func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
 		klog.ClearLogger()
 		_ = log.Sync()
 	}
-}
-
-// clients read the cluster: objects' metadata, and whole objects.
-func clients() (metadata.Interface, dynamic.Interface, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
-	if err != nil {
-		return nil, nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
-	}
-	config.UserAgent = "lightstep-injector/" + version()
-	meta, err := metadata.NewForConfig(config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a client for the cluster: %w", err)
-	}
-	objects, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a client for the cluster: %w", err)
-	}
-	return meta, objects, nil
 }
 
 // ownNamespace is the namespace that this process runs in; empty outside a cluster.
