@@ -4,7 +4,7 @@
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 
-modules := . e2e e2e/controlplane tools
+modules := . e2e e2e/controlplane e2e/istio/istiod e2e/istio/v1_7 tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
 # How the demo and the end-to-end tests are compiled, with all that they run: as e2e/compile says, so that each package is once.
@@ -14,7 +14,7 @@ keep-here = GOCACHE="$$(go env GOCACHE)" XDG_CACHE_HOME=$(CURDIR)/.cache
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/lightstep-injector
@@ -38,6 +38,10 @@ unit: ## The main module's tests
 e2e: ## The program against a real apiserver, black box; the demo is one of the tests
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./...
 
+.PHONY: e2e-istio
+e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, the newest istiod, an upgrade from one to the other
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istiod ./tests/upgrade
+
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to
@@ -57,14 +61,14 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 
 .PHONY: verify
 verify: $(lint) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
-	@for m in . e2e e2e/controlplane; do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
-	@for m in . e2e; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the third would compile Kubernetes again
+	@for m in $(filter-out tools,$(modules)); do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
+	@for m in . e2e; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
 	@for m in $(modules); do echo "go mod tidy $$m" && go -C $$m mod tidy -diff || exit 1; done
 	@./tools/vulncheck
 
 .PHONY: fmt
 fmt: $(lint) ## Format
-	@for m in . e2e e2e/controlplane; do (cd $$m && $(lint) fmt) || exit 1; done
+	@for m in $(filter-out tools,$(modules)); do (cd $$m && $(lint) fmt) || exit 1; done
 
 $(lint): tools/go.mod tools/go.sum
 	@echo "building golangci-lint, once"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
@@ -35,6 +37,8 @@ type environment struct {
 	client   *kubernetes.Clientset
 	istiod   *istiod.Istiod
 	injector *injector.Injector
+	// objects is the file of what render istio prints for the labelled namespaces.
+	objects string
 }
 
 // setUp brings up the cluster, istiod and the injector, and has all of them taken down when the test has ended.
@@ -58,9 +62,10 @@ func setUp(t *testing.T) *environment {
 	quiet.WarningHandler = rest.NoWarnings{}
 	client, err := kubernetes.NewForConfig(quiet)
 	check(t, err)
-	e := &environment{client: client}
+	e := &environment{client: client, objects: filepath.Join(run.Dir, "objects.yaml")}
 	check(t, e.nameKubelets(ctx))
-	e.istiod, err = istiod.Start(ctx, c, run, istio, "testdata/values.yaml")
+	check(t, os.WriteFile(e.objects, render(t, ours, "--print", "objects"), 0o600))
+	e.istiod, err = istiod.Start(ctx, c, run, istio, values(t, run, render(t, ours, "--print", "mesh")))
 	check(t, err)
 	t.Cleanup(func() { e.logOnFailure(t, e.istiod.LogFile()); check(t, e.istiod.Stop()) })
 	config := filepath.Join(run.Dir, "config.yaml")
@@ -72,6 +77,30 @@ func setUp(t *testing.T) *environment {
 	t.Cleanup(func() { e.logOnFailure(t, e.injector.LogFile()); e.injector.Kill() })
 	check(t, e.injector.Start(ctx))
 	return e
+}
+
+// render is what `lightstep-injector render istio` prints, with spans sent straight to the satellites.
+func render(t *testing.T, binary string, flags ...string) []byte {
+	t.Helper()
+	args := append([]string{"render", "istio", "--config", "testdata/config.yaml", "--istio-version", istiod.Version, "--direct", "-n", "traced-1", "-n", "traced-2"}, flags...)
+	printed, err := exec.CommandContext(t.Context(), binary, args...).Output()
+	check(t, err)
+	return printed
+}
+
+// values are those of the charts: a release's images, and the MeshConfig that was rendered for istioctl.
+func values(t *testing.T, run *cluster.Run, rendered []byte) string {
+	t.Helper()
+	var installation struct{ Spec struct{ MeshConfig any } }
+	check(t, yaml.Unmarshal(rendered, &installation))
+	text, err := yaml.Marshal(map[string]any{
+		"global":     map[string]string{"hub": "docker.io/istio", "tag": istiod.Version},
+		"meshConfig": installation.Spec.MeshConfig,
+	})
+	check(t, err)
+	file := filepath.Join(run.Dir, "values.yaml")
+	check(t, os.WriteFile(file, text, 0o600))
+	return file
 }
 
 // nameKubelets has the nodes say that their kubelets are of the API server's version: kwok gives its own, in which Istio,

@@ -19,9 +19,8 @@ import (
 
 const (
 	satelliteHost    = "satellite.example.com"
-	satelliteCluster = "outbound|9292||" + satelliteHost
+	satelliteCluster = "outbound|44317||satellite.lightstep.internal"
 	sampling         = 25
-	meshObjects      = "testdata/mesh.yaml"
 )
 
 // sent is what istiod sends to a proxy, as far as it is looked at here.
@@ -42,7 +41,7 @@ func testTraced(t *testing.T, e *environment) {
 		pods := e.bookinfo(t, namespace)
 		proxies[namespace] = &pods[slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Labels["app"] == "productpage" })]
 	}
-	objects, err := os.ReadFile(meshObjects)
+	objects, err := os.ReadFile(e.objects)
 	check(t, err)
 	check(t, e.istiod.Apply(t.Context(), "", objects))
 
@@ -210,7 +209,7 @@ func tracesNothing(s *sent) error {
 // What is applied is right in Istio's own eyes, too: without a cluster, and beside everything that is in this one.
 func testIstiosOwnValidation(t *testing.T, e *environment) {
 	mesh := e.meshConfig(t)
-	check(t, e.istiod.Validate(t.Context(), meshObjects, mesh))
+	check(t, e.istiod.Validate(t.Context(), e.objects, mesh))
 	said, err := e.istiod.Analyze(t.Context())
 	check(t, err)
 	for line := range strings.Lines(said) {
@@ -219,7 +218,7 @@ func testIstiosOwnValidation(t *testing.T, e *environment) {
 		}
 	}
 	t.Run("WouldFail", func(t *testing.T) {
-		objects, err := os.ReadFile(meshObjects)
+		objects, err := os.ReadFile(e.objects)
 		check(t, err)
 		wrong := filepath.Join(t.TempDir(), "wrong.yaml")
 		check(t, os.WriteFile(wrong, []byte(strings.ReplaceAll(string(objects), "Percentage: 25", "Percentage: 250")), 0o600))
