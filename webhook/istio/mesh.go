@@ -187,15 +187,12 @@ func ReadMeshConfig(text string) *MeshConfig {
 // NewRevision puts a control plane together from what its two ConfigMaps say; nil stands for one that is not there.
 func NewRevision(name, namespace string, values *Values, mesh *MeshConfig) *Revision {
 	r := &Revision{Name: name, Namespace: namespace}
-	var problems []string
-	switch {
-	case values == nil:
-		r.Capabilities, _ = Of("")
-		problems = append(problems, "the ConfigMap istio-sidecar-injector is not there")
-	default:
-		r.Capabilities, r.Tracer, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.InjectsUnlabelled
-		problems = append(problems, values.Problem)
+	if values == nil {
+		unknown, _ := Of("")
+		values = &Values{Capabilities: unknown, Problem: "the ConfigMap istio-sidecar-injector is not there"}
 	}
+	r.Capabilities, r.Tracer, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.InjectsUnlabelled
+	problems := []string{values.Problem}
 	switch {
 	case mesh == nil:
 		problems = append(problems, "the ConfigMap istio is not there")

@@ -223,7 +223,7 @@ func (p *problems) globs(field string, globs []string) {
 func checkSampling(percent float64) error {
 	switch {
 	case percent == 0:
-		return fmt.Errorf("Istio reads 0 as unset; to turn tracing off write mesh.tracer: none") //nolint:staticcheck // a name
+		return fmt.Errorf("Istio reads 0 as unset; to turn tracing off write mesh.tracer: none")
 	case percent > 0 && percent <= 100:
 		return nil
 	}
