@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"time"
@@ -124,9 +125,7 @@ func (r *Request) collectorPipeline(e export) object {
 // collectorDeployment is a pod that neither this webhook nor Istio's touches: its own spans would go round in circles.
 func (r *Request) collectorDeployment(meta metav1.ObjectMeta, e export) *appsv1.Deployment {
 	labels := map[string]string{inject.OptOutLabel: "false", "sidecar.istio.io/inject": "false"}
-	for key, value := range meta.Labels {
-		labels[key] = value
-	}
+	maps.Copy(labels, meta.Labels)
 	container := corev1.Container{
 		Name:  "collector",
 		Image: collectorImage,

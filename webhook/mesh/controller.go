@@ -20,7 +20,7 @@ import (
 
 const (
 	// patience is how long a cluster without Istio, and an object that is not ours, are left before another look.
-	patience = 30 * time.Second
+	patience = 10 * time.Second
 	// gather is how long news is gathered before all namespaces are looked at again.
 	gather = 200 * time.Millisecond
 	// workers reconcile namespaces at the same time.

@@ -110,7 +110,7 @@ func serviceEntry(name, namespace, exportTo string, s *settings.Resolved, e expo
 			Location:   networking.ServiceEntry_MESH_EXTERNAL,
 			Resolution: resolution,
 			Ports:      []*networking.ServicePort{named},
-			Endpoints:  []*networking.WorkloadEntry{{Address: host, Ports: map[string]uint32{named.Name: port}}},
+			Endpoints:  []*networking.WorkloadEntry{{Address: host, Ports: map[string]uint32{portName(e): port}}},
 			ExportTo:   []string{exportTo},
 		},
 	}, nil

@@ -77,9 +77,8 @@ func Render(r *Request) (*Rendered, error) {
 	if !r.Settings.Satellite.Secure {
 		out.Notes = append(out.Notes, "profiles."+r.Settings.Profile+".satellite.secure is false: "+either(r.Direct, "spans go", "spans and the access token go")+" in the clear")
 	}
-	e, service := r.export(), SatelliteHost
+	e, service := r.export(), r.IstioNamespace+"/"+SatelliteHost
 	if r.Direct {
-		service = r.IstioNamespace + "/" + SatelliteHost
 		r.noteDirect(&out, a)
 	} else {
 		if service, e.port, err = r.collector(&out); err != nil {
