@@ -2,6 +2,7 @@ package istio
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
@@ -42,7 +43,66 @@ func FuzzProxyConfig(f *testing.F) {
 				t.Fatalf("%s: a second merge gives %q, %v", name, again, err)
 			}
 		}
+		checkExplicit(t, config)
 	})
+}
+
+// checkExplicit: the same of what is explicitly set, which goes into a tracing block of the user's own: each field of that
+// is kept, too.
+func checkExplicit(t *testing.T, config string) {
+	t.Helper()
+	mesh := map[string]jsontext.Value{"zipkin": jsontext.Value(`{"address":"z:9411"}`), "customTags": jsontext.Value(`{"mesh":{"literal":{"value":"m"}}}`)}
+	explicit := Explicit{Sampling: 12.5, CustomTags: map[string]string{"team": "a", "mesh": "ours"}}
+	merged, _, err := MergeExplicit(config, mesh, explicit)
+	if err != nil {
+		return
+	}
+	before, after := fieldsOf(t, config), fieldsOf(t, merged)
+	user, _ := before[tracingField].(map[string]any)
+	block, _ := after[tracingField].(map[string]any)
+	for name, value := range user {
+		if strings.EqualFold(strings.ReplaceAll(name, "_", ""), customTagsField) {
+			continue // tags are added
+		}
+		if diff := cmp.Diff(value, block[name]); diff != "" {
+			t.Fatalf("tracing.%s changed (-before +after):\n%s", name, diff)
+		}
+	}
+	delete(before, tracingField)
+	delete(after, tracingField)
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Fatalf("other fields changed (-before +after):\n%s", diff)
+	}
+	if again, _, err := MergeExplicit(merged, mesh, explicit); err != nil || again != merged {
+		t.Fatalf("a second merge gives %q, %v after %q", again, err, merged)
+	}
+}
+
+// What is explicitly set, over the mesh's own tracing and the user's.
+func TestMergeExplicit(t *testing.T) {
+	mesh := map[string]jsontext.Value{"zipkin": jsontext.Value(`{"address":"z"}`), "maxPathTagLength": jsontext.Value("99")}
+	explicit := Explicit{Sampling: 10, CustomTags: map[string]string{"a": "b"}}
+	for config, want := range map[string]struct {
+		tracing string
+		clashes []string
+	}{
+		"": {`{"customTags":{"a":{"literal":{"value":"b"}}},"maxPathTagLength":99,"sampling":10,"zipkin":{"address":"z"}}`, nil},
+		"tracing: {sampling: 5}": {
+			`{"customTags":{"a":{"literal":{"value":"b"}}},"maxPathTagLength":99,"sampling":5,"zipkin":{"address":"z"}}`, []string{"sampling"},
+		},
+		"tracing: {max_path_tag_length: 3, datadog: {}}": {
+			`{"customTags":{"a":{"literal":{"value":"b"}}},"datadog":{},"max_path_tag_length":3,"sampling":10}`, nil,
+		},
+		"tracing: {customTags: {a: {literal: {value: mine}}}}": {
+			`{"customTags":{"a":{"literal":{"value":"mine"}}},"maxPathTagLength":99,"sampling":10,"zipkin":{"address":"z"}}`, []string{"customTags.a"},
+		},
+		"tracing: {customTags: 7}": {`{"customTags":7,"maxPathTagLength":99,"sampling":10,"zipkin":{"address":"z"}}`, []string{"customTags"}},
+	} {
+		merged, clashes, err := MergeExplicit(config, mesh, explicit)
+		if err != nil || merged != `{"tracing":`+want.tracing+`}` || cmp.Diff(clashes, want.clashes) != "" {
+			t.Errorf("%q: %s, %v, %v; want %s, %v", config, merged, clashes, err, want.tracing, want.clashes)
+		}
+	}
 }
 
 // fieldsOf reads a ProxyConfig as Istio does (istio@1.24.0 pkg/util/protomarshal: YAML to JSON, then JSON).
