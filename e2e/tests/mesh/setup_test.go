@@ -1,0 +1,261 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
+	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+)
+
+const (
+	root = "../../.."
+	// deadline bounds every wait for the cluster: longer than the injector leaves a cluster without Istio before it looks again.
+	deadline = time.Minute
+	// settle is long enough for the injector to have done something, had it wanted to.
+	settle = 3 * time.Second
+	// ours is the name of every object.
+	ours       = "lightstep"
+	istioSpace = "istio-system"
+)
+
+// The kinds that the injector keeps.
+const (
+	serviceEntry    = "serviceentries"
+	destinationRule = "destinationrules"
+	telemetry       = "telemetries"
+)
+
+// environment is what all tests share.
+type environment struct {
+	cluster  *cluster.Cluster
+	objects  *dynamic.DynamicClient
+	injector *injector.Injector
+	config   string
+}
+
+// setUp brings up the cluster and the injector, and has both taken down when the test has ended.
+func setUp(t *testing.T) *environment {
+	t.Helper()
+	ctx := t.Context()
+	run, err := cluster.NewRun(root)
+	check(t, err)
+	t.Cleanup(func() { check(t, run.Remove()) })
+	binary, err := injector.Build(ctx, root, run)
+	check(t, err)
+	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
+	check(t, err)
+	c, err := cluster.Start(ctx, control, run)
+	check(t, err)
+	t.Cleanup(func() { check(t, c.Stop()) })
+	e := &environment{cluster: c, config: filepath.Join(run.Dir, "config", "config.yaml")}
+	e.objects, err = dynamic.NewForConfig(c.Config)
+	check(t, err)
+	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
+	e.configure(t, "", "")
+	e.injector, err = injector.New(ctx, c, run, injector.Options{Binary: binary, Config: e.config})
+	check(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the injector's log:\n%s", process.Tail(e.injector.LogFile(), 40))
+		}
+		e.injector.Kill()
+	})
+	check(t, e.injector.Start(ctx))
+	return e
+}
+
+// configure puts the configuration in force, with a text replaced.
+func (e *environment) configure(t *testing.T, old, replacement string) {
+	t.Helper()
+	config, err := os.ReadFile("testdata/config.yaml")
+	check(t, err)
+	check(t, injector.WriteConfig(e.config, []byte(strings.Replace(string(config), old, replacement, 1))))
+}
+
+// installIstio has the API server know Istio's kinds.
+func (e *environment) installIstio(t *testing.T) {
+	t.Helper()
+	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/istio")
+	list.Dir = filepath.Join(root, "e2e", "istio", "istiod")
+	dir, err := list.Output()
+	check(t, err)
+	file := filepath.Join(strings.TrimSpace(string(dir)), "manifests", "charts", "base", "files", "crd-all.gen.yaml")
+	e.kubectl(t, "apply", "--server-side", "--filename", file)
+	e.kubectl(t, "wait", "--for=condition=Established", "--timeout=30s",
+		"crd/serviceentries.networking.istio.io", "crd/destinationrules.networking.istio.io", "crd/telemetries.telemetry.istio.io")
+}
+
+func (e *environment) kubectl(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.cluster.Kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.cluster.Kubeconfig, "KUBECACHEDIR="+filepath.Dir(e.config))
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, output)
+	}
+}
+
+// install writes what the injector reads of a control plane.
+func (e *environment) install(t *testing.T, version, mesh string) {
+	t.Helper()
+	for name, data := range map[string]map[string]string{
+		"istio":                  {"mesh": mesh},
+		"istio-sidecar-injector": {"values": `{"global":{"tag":"` + version + `"}}`},
+	} {
+		maps := e.cluster.Client.CoreV1().ConfigMaps(istioSpace)
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
+		_, err := maps.Update(t.Context(), object, metav1.UpdateOptions{})
+		if apierrors.IsNotFound(err) {
+			_, err = maps.Create(t.Context(), object, metav1.CreateOptions{})
+		}
+		check(t, err)
+	}
+}
+
+// The MeshConfigs that the tests install.
+const (
+	collectorMesh = `{extensionProviders: [{name: lightstep, opentelemetry: {service: otel.shop.svc.cluster.local, port: 4317}}]}`
+	directMesh    = `{extensionProviders: [{name: lightstep, opentelemetry: {service: istio-system/satellite.lightstep.internal, port: 44317}}]}`
+	noProvider    = `{}`
+)
+
+// namespace makes one in the mesh that is labelled.
+func (e *environment) namespace(t *testing.T, name string, annotations map[string]string) {
+	t.Helper()
+	_, err := e.cluster.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Annotations: annotations,
+		Labels: map[string]string{"lightstep.com/injection": "enabled", "istio-injection": "enabled"},
+	}}, metav1.CreateOptions{})
+	check(t, err)
+}
+
+func (e *environment) secret(t *testing.T, namespace, name string) {
+	t.Helper()
+	_, err := e.cluster.Client.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"cacert.pem": []byte("x")},
+	}, metav1.CreateOptions{})
+	check(t, err)
+}
+
+func (e *environment) client(kind, namespace string) dynamic.ResourceInterface {
+	group := "networking.istio.io"
+	if kind == telemetry {
+		group = "telemetry.istio.io"
+	}
+	return e.objects.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: kind}).Namespace(namespace)
+}
+
+// get returns an object of our name; nil where there is none.
+func (e *environment) get(ctx context.Context, kind, namespace string) (*unstructured.Unstructured, error) {
+	object, err := e.client(kind, namespace).Get(ctx, ours, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return object, err
+}
+
+// has tells what is wrong with the kinds that a namespace has of ours.
+func (e *environment) has(ctx context.Context, namespace string, wanted ...string) error {
+	var errs []error
+	for _, kind := range []string{serviceEntry, destinationRule, telemetry} {
+		object, err := e.get(ctx, kind, namespace)
+		want := strings.Contains(strings.Join(wanted, " "), kind)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case want != (object != nil):
+			errs = append(errs, fmt.Errorf("namespace %s: %s: there is %v, wanted %v", namespace, kind, object != nil, want))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// awaits waits until a namespace has these kinds of ours and no other.
+func (e *environment) awaits(t *testing.T, namespace string, wanted ...string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error { return e.has(ctx, namespace, wanted...) })
+}
+
+// stays checks that a namespace goes on having these kinds of ours and no other.
+func (e *environment) stays(t *testing.T, namespace string, wanted ...string) {
+	t.Helper()
+	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		check(t, e.has(t.Context(), namespace, wanted...))
+	}
+}
+
+// awaitField waits until a field of an object has a value, printed.
+func (e *environment) awaitField(t *testing.T, kind, namespace, want string, path ...string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		object, err := e.get(ctx, kind, namespace)
+		if err != nil || object == nil {
+			return fmt.Errorf("%s in %s: %v, %w", kind, namespace, object, err)
+		}
+		value, _, err := unstructured.NestedFieldNoCopy(object.Object, path...)
+		if got := fmt.Sprint(value); err != nil || got != want {
+			return fmt.Errorf("%s in %s: %s is %s, wanted %s (%w)", kind, namespace, strings.Join(path, "."), got, want, err)
+		}
+		return nil
+	})
+}
+
+// awaitState waits until so many labelled namespaces are in a state.
+func (e *environment) awaitState(t *testing.T, state string, count float64) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		got, err := e.injector.Metric(ctx, "lightstep_injector_mesh_namespaces", map[string]string{"state": state})
+		if err != nil || got != count {
+			return fmt.Errorf("%v namespaces are %s, wanted %v (%w)", got, state, count, err)
+		}
+		return nil
+	})
+}
+
+func (e *environment) log(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(e.injector.LogFile())
+	check(t, err)
+	return string(text)
+}
+
+// check ends the test if there is an error.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until a condition holds: until it returns nil.
+func eventually(t *testing.T, condition func(context.Context) error) {
+	t.Helper()
+	last := errors.New("never checked")
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+		now := condition(ctx)
+		if ctx.Err() == nil { // what failed for want of time says nothing
+			last = now
+		}
+		return now == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v", err, last)
+	}
+}
