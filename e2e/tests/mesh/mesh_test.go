@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func TestMesh(t *testing.T) {
 	t.Run("IstioComesLate", func(t *testing.T) { testIstioComesLate(t, e) })
 	t.Run("Settings", func(t *testing.T) { testSettings(t, e) })
 	t.Run("Foreign", func(t *testing.T) { testForeign(t, e) })
+	t.Run("ForeignInBetween", func(t *testing.T) { testForeignInBetween(t, e) })
 	t.Run("Deleted", func(t *testing.T) { testDeleted(t, e) })
 	t.Run("Changed", func(t *testing.T) { testChanged(t, e) })
 	t.Run("CopiedLabels", func(t *testing.T) { testCopiedLabels(t, e) })
@@ -85,12 +87,7 @@ func testSettings(t *testing.T, e *environment) {
 
 // What is not ours is never touched, and said once.
 func testForeign(t *testing.T, e *environment) {
-	theirs := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": map[string]any{"name": ours},
-		"spec": map[string]any{"accessLogging": []any{map[string]any{"providers": []any{map[string]any{"name": "envoy"}}}}},
-	}}
-	e.label(t, "default", "{}")
-	made, err := e.client(telemetry, "default").Create(t.Context(), theirs, metav1.CreateOptions{})
+	made, err := e.client(telemetry, "default").Create(t.Context(), theirs(), metav1.CreateOptions{})
 	check(t, err)
 	e.label(t, "default", `{"lightstep.com/injection":"enabled","istio-injection":"enabled"}`)
 	e.awaitState(t, "Foreign", 1)
@@ -108,6 +105,57 @@ func testForeign(t *testing.T, e *environment) {
 	check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaitState(t, "Foreign", 0)
 	e.awaits(t, "default", telemetry)
+}
+
+// theirs is somebody else's Telemetry of our name, with nothing in it that an apply of ours would clash with.
+func theirs() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": map[string]any{"name": ours},
+		"spec": map[string]any{"accessLogging": []any{map[string]any{"providers": []any{map[string]any{"name": "envoy"}}}}},
+	}}
+}
+
+// What somebody else creates between the injector's look, which finds nothing, and its apply, which merges into it, is given
+// back as it was. The answer to the look is held back; whether it was not yet given by then is seen afterwards.
+func testForeignInBetween(t *testing.T, e *environment) {
+	const gathering = 100 * time.Millisecond // half of the time for which the injector gathers news
+	for try := range 20 {
+		namespace := "between-" + strconv.Itoa(try)
+		time.Sleep(3 * gathering)
+		e.namespace(t, namespace, nil)
+		time.Sleep(gathering)
+		e.relay.Pause()
+		time.Sleep(3 * gathering)
+		made, err := e.client(telemetry, namespace).Create(t.Context(), theirs(), metav1.CreateOptions{})
+		e.relay.Resume()
+		if err != nil { // ours was there first
+			check(t, e.cluster.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
+			continue
+		}
+		eventually(t, func(context.Context) error {
+			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name is there already") {
+				return errors.New("it is not said")
+			}
+			return nil
+		})
+		now, err := e.get(t.Context(), telemetry, namespace)
+		check(t, err)
+		merged := now.GetResourceVersion() != made.GetResourceVersion()
+		for _, object := range []*unstructured.Unstructured{made, now} {
+			object.SetResourceVersion("")
+			object.SetGeneration(0)
+		}
+		before, _ := json.Marshal(made)
+		after, _ := json.Marshal(now)
+		if string(before) != string(after) {
+			t.Fatalf("something of ours is left:\n%s\n%s", before, after)
+		}
+		check(t, e.cluster.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
+		if merged {
+			return
+		}
+	}
+	t.Error("no apply ever merged into somebody else's object: nothing is shown")
 }
 
 // What is deleted comes back.

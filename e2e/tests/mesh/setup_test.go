@@ -22,6 +22,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 )
 
@@ -48,7 +49,9 @@ type environment struct {
 	cluster  *cluster.Cluster
 	objects  *dynamic.DynamicClient
 	injector *injector.Injector
-	config   string
+	// relay lies between the injector and the API server.
+	relay  *relay.Relay
+	config string
 }
 
 // setUp brings up the cluster and the injector, and has both taken down when the test has ended.
@@ -70,7 +73,12 @@ func setUp(t *testing.T) *environment {
 	check(t, err)
 	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
 	e.configure(t, "", "")
-	e.injector, err = injector.New(ctx, c, run, injector.Options{Binary: binary, Config: e.config})
+	e.relay, err = relay.Start(c.Kubeconfig)
+	check(t, err)
+	t.Cleanup(func() { check(t, e.relay.Close()) })
+	relayed := filepath.Join(run.Dir, "kubeconfig-relayed")
+	check(t, e.relay.WriteKubeconfig(relayed))
+	e.injector, err = injector.New(ctx, c, run, injector.Options{Binary: binary, Config: e.config, Kubeconfig: relayed})
 	check(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
