@@ -127,6 +127,9 @@ func (i *Istiod) webhook() string { return i.at(strconv.FormatInt(i.port, 10)) }
 
 func (i *Istiod) at(port string) string { return net.JoinHostPort(i.address, port) }
 
+// URL is where its webhook answers.
+func (i *Istiod) URL() string { return "https://" + i.webhook() + "/inject" }
+
 // Stop asks istiod to end, and waits until it has.
 func (i *Istiod) Stop() error {
 	if i.process == nil {

@@ -7,15 +7,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/istio17"
 )
@@ -32,6 +36,7 @@ func TestIstio17(t *testing.T) {
 	e.namespace(t, "by-secret", "")
 	e.namespace(t, "by-annotation", "annotation")
 	t.Run("Pods", func(t *testing.T) { testPods(t, e) })
+	t.Run("Bookinfo", func(t *testing.T) { testBookinfo(t, e) })
 	t.Run("Gateway", func(t *testing.T) { testGateway(t, e) })
 	t.Run("MeshKept", func(t *testing.T) { testMeshKept(t, e) })
 	t.Run("NoToken", func(t *testing.T) { testNoToken(t, e) })
@@ -67,6 +72,37 @@ func testPods(t *testing.T, e *environment) {
 				check(t, keeps(sent, created))
 			})
 		}
+	}
+}
+
+// Every pod of Bookinfo, as its Deployment would create it.
+func testBookinfo(t *testing.T, e *environment) {
+	text, err := os.ReadFile(filepath.Join(root, "examples", "bookinfo.yaml"))
+	check(t, err)
+	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	seen := 0
+	for {
+		var deployment appsv1.Deployment
+		if err := documents.Decode(&deployment); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if deployment.Kind != "Deployment" {
+			continue
+		}
+		seen++
+		template := deployment.Spec.Template
+		template.Spec.ServiceAccountName = "" // the ones of the example are not here
+		template.GenerateName = deployment.Name + "-"
+		created, err := e.try(t.Context(), "by-secret", &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec})
+		check(t, err)
+		if err := e.holds(t.Context(), created); err != nil {
+			t.Errorf("%s: %v", deployment.Name, err)
+		}
+	}
+	if seen != 6 {
+		t.Errorf("Bookinfo has %d Deployments", seen)
 	}
 }
 

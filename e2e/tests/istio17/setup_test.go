@@ -1,28 +1,17 @@
 package istio17
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
@@ -44,7 +33,6 @@ type environment struct {
 	client   *kubernetes.Clientset
 	istio    *istio17.Istio
 	injector *injector.Injector
-	webhooks *http.Client
 }
 
 // setUp brings up the cluster, Istio's injection and the injector, and has all of them taken down with the test.
@@ -68,9 +56,7 @@ func setUp(t *testing.T) *environment {
 	quiet.WarningHandler = rest.NoWarnings{}
 	client, err := kubernetes.NewForConfig(quiet)
 	check(t, err)
-	e := &environment{client: client, webhooks: &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // this run's own, on loopback
-	}}}
+	e := &environment{client: client}
 	e.istio, err = istio17.Start(ctx, root, c, run, theirs, istio17.Options{})
 	check(t, err)
 	t.Cleanup(func() { e.logOnFailure(t, e.istio.LogFile()); check(t, e.istio.Stop()) })
@@ -133,51 +119,6 @@ func (e *environment) secrets(t *testing.T, name string, probe *corev1.Pod) {
 // try returns what a pod created now would be, and creates none.
 func (e *environment) try(ctx context.Context, namespace string, pod *corev1.Pod) (*corev1.Pod, error) {
 	return e.client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-}
-
-// call asks a webhook about a pod, past the API server, and returns the pod as it answers.
-func (e *environment) call(ctx context.Context, url, namespace string, pod []byte) ([]byte, error) {
-	body, err := json.Marshal(&admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
-		Request: &admissionv1.AdmissionRequest{
-			UID: types.UID("generated"), Namespace: namespace, Operation: admissionv1.Create,
-			Kind:     metav1.GroupVersionKind{Version: "v1", Kind: "Pod"},
-			Resource: metav1.GroupVersionResource{Version: "v1", Resource: "pods"},
-			Object:   runtime.RawExtension{Raw: pod},
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := e.webhooks.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(text, &review); err != nil || review.Response == nil {
-		return nil, fmt.Errorf("%s: %s: %w", response.Status, text, err)
-	}
-	if !review.Response.Allowed {
-		return nil, fmt.Errorf("refused: %s", review.Response.Result.Message)
-	}
-	if len(review.Response.Patch) == 0 {
-		return pod, nil
-	}
-	patch, err := jsonpatch.DecodePatch(review.Response.Patch)
-	if err != nil {
-		return nil, err
-	}
-	return patch.Apply(pod)
 }
 
 func check(t *testing.T, err error) {

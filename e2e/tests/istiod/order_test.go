@@ -2,7 +2,9 @@ package istiod
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,9 +13,13 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
+	"github.com/lightstep-injector/lightstep-injector/e2e/order"
 )
+
+var pods = flag.Int("pods", 1000, "how many pods to generate")
 
 const (
 	firstName = "0-lightstep-injector"
@@ -40,6 +46,7 @@ func testOrder(t *testing.T, e *environment) {
 	e.renameOurs(t)
 	e.wantsCalledFirst(t, false)
 	after := e.effects(t, "order")
+	t.Run("Generated", func(t *testing.T) { testGenerated(t, e) })
 	for name := range before {
 		if !reflect.DeepEqual(before[name], after[name]) {
 			t.Errorf("%s: called before Istio's webhook:\n%+v\nand after it:\n%+v", name, before[name], after[name])
@@ -90,6 +97,34 @@ func effectOf(pod *corev1.Pod) effect {
 		}
 	}
 	return found
+}
+
+// The same over generated pods, called in every order past the API server: ours and Istio's once, and twice.
+func testGenerated(t *testing.T, e *environment) {
+	property := order.Property{
+		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{"order"},
+		Proxy:  func(_ context.Context, pod *corev1.Pod) (any, error) { return effective(pod) },
+		Counts: func(proxy any) bool { return proxy != nil },
+	}
+	property.Check(t, *pods)
+}
+
+// effective is the ProxyConfig that the two layers of a pod give: the annotation's fields take the place of those in
+// PROXY_CONFIG (istio@1.31.0 pkg/config/mesh ApplyProxyConfig).
+func effective(pod *corev1.Pod) (map[string]any, error) {
+	merged := map[string]any{}
+	for _, layer := range effectOf(pod).settings {
+		var fields map[string]any
+		if err := yaml.Unmarshal([]byte(layer), &fields); err != nil {
+			return nil, fmt.Errorf("read %q: %w", layer, err)
+		}
+		if old, ok := fields["drain_duration"]; ok { // the one name that the generated pods write in snake case
+			delete(fields, "drain_duration")
+			fields["drainDuration"] = old
+		}
+		maps.Copy(merged, fields)
+	}
+	return merged, nil
 }
 
 // random tells the volume that the API server makes up for the service account's token.
