@@ -170,7 +170,7 @@ func MergeExplicit(config string, mesh map[string]jsontext.Value, e Explicit) (m
 	if err != nil {
 		return "", nil, err
 	}
-	user := map[string]jsontext.Value{}
+	var user map[string]jsontext.Value
 	if own, ok := fields[tracingField]; ok && json.Unmarshal(own, &user) != nil {
 		return "", nil, errors.New("its tracing is not a mapping of fields")
 	}
@@ -189,7 +189,8 @@ func MergeExplicit(config string, mesh map[string]jsontext.Value, e Explicit) (m
 
 // withMesh is the user's block with the mesh's fields that it lacks. Of the tracers, one at most may be set.
 func withMesh(user, mesh map[string]jsontext.Value) map[string]jsontext.Value {
-	block := maps.Clone(user)
+	block := make(map[string]jsontext.Value, len(user)+len(mesh))
+	maps.Copy(block, user)
 	for name, value := range mesh {
 		if _, there := first(user, name, snake(name), camel(name)); there || (isTracer(name) && slices.ContainsFunc(slices.Collect(maps.Keys(user)), isTracer)) {
 			continue
@@ -314,10 +315,10 @@ func UserTracing(config string) map[string]jsontext.Value {
 		return nil
 	}
 	block := map[string]jsontext.Value{}
-	if json.Unmarshal(own, &block) != nil || block == nil {
+	if json.Unmarshal(own, &block) != nil {
 		return map[string]jsontext.Value{}
 	}
-	return block
+	return block // nil for a null, which to Istio is none
 }
 
 // HasNativeTracer tells whether the annotation has a tracing.lightstep, with which a proxy from 1.15 on does not start.
