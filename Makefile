@@ -7,6 +7,8 @@ export GOFLAGS = -trimpath
 modules := . e2e e2e/controlplane e2e/istio/istiod e2e/istio/v1_7 tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
+# Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
+shrink = -fuzzminimizetime 1s
 # How the demo and the end-to-end tests are compiled, with all that they run: as e2e/compile says, so that each package is once.
 e2e-flags = GOGC=400 GOFLAGS='-trimpath "-gcflags=all=-dwarf=0 -l"'
 # envtest notes the ports it has given away in the user's cache folder; ours is in the clone, Go's stays where it is.
@@ -53,10 +55,10 @@ bench: ## The webhook beside the floor and the usual way, and the decision besid
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as many pods
-	go test -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(fuzztime) ./webhook
-	go test -run '^$$' -fuzz '^FuzzProxyConfig$$' -fuzztime $(fuzztime) ./webhook/istio
-	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(fuzztime) ./webhook/settings
-	go test -run '^$$' -fuzz '^FuzzStream$$' -fuzztime $(fuzztime) ./webhook/manifest
+	go test -run '^$$' -fuzz '^FuzzReview$$' -fuzztime $(fuzztime) $(shrink) ./webhook
+	go test -run '^$$' -fuzz '^FuzzProxyConfig$$' -fuzztime $(fuzztime) $(shrink) ./webhook/istio
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(fuzztime) $(shrink) ./webhook/settings
+	go test -run '^$$' -fuzz '^FuzzStream$$' -fuzztime $(fuzztime) $(shrink) ./webhook/manifest
 	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
 
 .PHONY: verify
