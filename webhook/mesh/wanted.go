@@ -64,9 +64,12 @@ func wanted(snap *inject.Snapshot, name string) want {
 	if exporter.HTTP != nil {
 		w.export.protocol = HTTP
 	}
-	_, host, _ := strings.Cut(exporter.Service, "/") // without the control plane's namespace it finds no cluster
-	if w.export.direct = host == SatelliteHost; w.export.direct {
+	_, host, _ := strings.Cut(exporter.Service, "/")
+	switch w.export.direct = host == SatelliteHost; {
+	case w.export.direct:
 		w.state = ready(&namespace, &resolved)
+	case exporter.Service == SatelliteHost: // without a namespace it finds no cluster, since the host is in several
+		w.state = ProviderMissing
 	}
 	return w
 }

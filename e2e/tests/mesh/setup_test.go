@@ -214,14 +214,17 @@ func (e *environment) awaitField(t *testing.T, kind, namespace, want string, pat
 	t.Helper()
 	eventually(t, func(ctx context.Context) error {
 		object, err := e.get(ctx, kind, namespace)
-		if err != nil || object == nil {
-			return fmt.Errorf("%s in %s: %v, %w", kind, namespace, object, err)
+		if err != nil {
+			return err
+		}
+		if object == nil {
+			return fmt.Errorf("there is no %s in %s", kind, namespace)
 		}
 		value, _, err := unstructured.NestedFieldNoCopy(object.Object, path...)
-		if got := fmt.Sprint(value); err != nil || got != want {
-			return fmt.Errorf("%s in %s: %s is %s, wanted %s (%w)", kind, namespace, strings.Join(path, "."), got, want, err)
+		if got := fmt.Sprint(value); got != want {
+			return fmt.Errorf("%s in %s: %s is %s, wanted %s", kind, namespace, strings.Join(path, "."), got, want)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -230,10 +233,10 @@ func (e *environment) awaitState(t *testing.T, state string, count float64) {
 	t.Helper()
 	eventually(t, func(ctx context.Context) error {
 		got, err := e.injector.Metric(ctx, "lightstep_injector_mesh_namespaces", map[string]string{"state": state})
-		if err != nil || got != count {
-			return fmt.Errorf("%v namespaces are %s, wanted %v (%w)", got, state, count, err)
+		if err == nil && got != count {
+			return fmt.Errorf("%v namespaces are %s, wanted %v", got, state, count)
 		}
-		return nil
+		return err
 	})
 }
 
