@@ -10,20 +10,19 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
+	"github.com/gogo/protobuf/types"
+	"istio.io/api/annotation"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	"istio.io/istio/pkg/bootstrap"
 	"istio.io/istio/pkg/bootstrap/platform"
+	"istio.io/istio/pkg/config/constants"
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/config/validation"
 	"istio.io/istio/pkg/util/gogoprotomarshal"
 	corev1 "k8s.io/api/core/v1"
-)
-
-// The place and the address of every pod: no network is there, and nothing that is looked at depends on them.
-const (
-	podIP          = "10.0.0.1"
-	serviceCluster = "istio-proxy"
 )
 
 // bootstrapper answers /bootstrap: {"pod": …, "secrets": {"NAME/KEY": VALUE}} with {"proxyConfig": …, "bootstrap": …}.
@@ -99,7 +98,7 @@ func (b *bootstrapper) bootstrap(in *request) (*answer, error) {
 	}
 	defer func() { _ = os.RemoveAll(own) }()
 	config.ConfigPath = own
-	envoy, err := b.write(config, &in.Pod, env)
+	envoy, err := b.write(config, &in.Pod, proxy, env)
 	if err != nil {
 		return nil, err
 	}
@@ -110,18 +109,47 @@ func (b *bootstrapper) bootstrap(in *request) (*answer, error) {
 	return &answer{json.RawMessage(text), envoy, string(token)}, nil
 }
 
-// proxyConfig goes the way of Istio's agent: its defaults, the mounted file, the env, the annotation, each over what came
-// before (istio@1.7.8 pilot/cmd/pilot-agent/config.go, whose steps are functions of other packages).
+// proxyConfig goes the way of Istio's agent, whose own is in its package main: its defaults, the mounted file, the env, the
+// annotation, each over what came before; then its flags, and two annotations (istio@1.7.8 pilot/cmd/pilot-agent/config.go).
 func (b *bootstrapper) proxyConfig(pod *corev1.Pod, proxy *corev1.Container, env map[string]string) (*meshconfig.ProxyConfig, error) {
+	annotations, err := podInfo(pod, proxy)
+	if err != nil {
+		return nil, err
+	}
+	config, err := b.meshConfig(proxy, env["PROXY_CONFIG"], annotations[annotation.ProxyConfig.Name])
+	if err != nil {
+		return nil, err
+	}
+	concurrency, err := strconv.Atoi(flagOf(proxy, "--concurrency", "0", env))
+	if err != nil {
+		return nil, fmt.Errorf("read the flag --concurrency: %w", err)
+	}
+	proxyConfig := config.DefaultConfig
+	proxyConfig.Concurrency = &types.Int32Value{Value: int32(concurrency)}
+	proxyConfig.ServiceCluster = flagOf(proxy, "--serviceCluster", constants.ServiceClusterName, env)
+	if err := validation.ValidateProxyConfig(proxyConfig); err != nil {
+		return nil, fmt.Errorf("validate the ProxyConfig: %w", err)
+	}
+	if address, ok := annotations[annotation.SidecarDiscoveryAddress.Name]; ok {
+		proxyConfig.DiscoveryAddress = address
+	}
+	if text, ok := annotations[annotation.SidecarStatusPort.Name]; ok {
+		port, _ := strconv.Atoi(text) // what is no number is 0, as in the agent
+		proxyConfig.StatusPort = int32(port)
+	}
+	return proxyConfig, nil
+}
+
+func (b *bootstrapper) meshConfig(proxy *corev1.Container, env, annotated string) (*meshconfig.MeshConfig, error) {
 	config := mesh.DefaultMeshConfig()
-	if mountsMesh(proxy) {
+	if mounts(proxy, "/etc/istio/config") {
 		applied, err := mesh.ApplyMeshConfig(b.gatewayMesh, config)
 		if err != nil {
 			return nil, fmt.Errorf("apply the mounted mesh's configuration: %w", err)
 		}
 		config = *applied
 	}
-	for _, overlay := range []string{env["PROXY_CONFIG"], pod.Annotations["proxy.istio.io/config"]} {
+	for _, overlay := range []string{env, annotated} {
 		if overlay == "" {
 			continue
 		}
@@ -131,30 +159,46 @@ func (b *bootstrapper) proxyConfig(pod *corev1.Pod, proxy *corev1.Container, env
 		}
 		config = *applied
 	}
-	proxyConfig := config.DefaultConfig
-	proxyConfig.ServiceCluster = serviceCluster
-	if err := validation.ValidateProxyConfig(proxyConfig); err != nil {
-		return nil, fmt.Errorf("validate the ProxyConfig: %w", err)
+	return &config, nil
+}
+
+// podInfo is what the agent reads of the pod's annotations, as the downward API writes them; a container that does not
+// mount them has none.
+func podInfo(pod *corev1.Pod, proxy *corev1.Container) (map[string]string, error) {
+	if !mounts(proxy, "/etc/istio/pod") {
+		return nil, nil
 	}
-	return proxyConfig, nil
+	annotations, err := bootstrap.ParseDownwardAPI(formatMap(pod.Annotations))
+	if err != nil {
+		return nil, fmt.Errorf("read the pod's annotations: %w", err)
+	}
+	return annotations, nil
+}
+
+// flagOf is the value of one of the agent's flags, or its default.
+func flagOf(proxy *corev1.Container, flag, otherwise string, env map[string]string) string {
+	for i, argument := range proxy.Args {
+		if argument == flag && i+1 < len(proxy.Args) {
+			return expand(proxy.Args[i+1], env)
+		}
+	}
+	return otherwise
 }
 
 // write makes Envoy's bootstrap (istio@1.7.8 pkg/bootstrap, as pkg/envoy calls it).
-func (b *bootstrapper) write(config *meshconfig.ProxyConfig, pod *corev1.Pod, env map[string]string) (json.RawMessage, error) {
-	variables := make([]string, 0, len(env))
-	for name, value := range env {
-		variables = append(variables, name+"="+value)
-	}
+func (b *bootstrapper) write(config *meshconfig.ProxyConfig, pod *corev1.Pod, proxy *corev1.Container, env map[string]string) (json.RawMessage, error) {
 	var out bytes.Buffer
 	err := bootstrap.New(bootstrap.Config{
-		Node:         "sidecar~" + podIP + "~" + pod.Name + "." + pod.Namespace + "~" + pod.Namespace + ".svc.cluster.local",
+		Node:         strings.Join([]string{roleOf(proxy), podIP, pod.Name + "." + pod.Namespace, pod.Namespace + ".svc.cluster.local"}, "~"),
 		Proxy:        config,
 		PlatEnv:      &platform.Unknown{},
-		LocalEnv:     variables,
+		LocalEnv:     variables(env),
 		NodeIPs:      []string{podIP},
 		PodName:      pod.Name,
 		PodNamespace: pod.Namespace,
 		PodIP:        net.ParseIP(podIP),
+
+		DiscoveryHost: strings.Split(config.DiscoveryAddress, ":")[0],
 	}).WriteTo(b.template, &out)
 	if err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)

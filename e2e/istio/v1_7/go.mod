@@ -5,6 +5,7 @@ module github.com/lightstep-injector/lightstep-injector/e2e/istio/v1_7
 go 1.26.0
 
 require (
+	github.com/gogo/protobuf v1.3.1
 	istio.io/api v0.0.0-20210128181506-0c4b8e54850f
 	istio.io/istio v0.0.0-20210223230603-30e54dcb8a1c
 	istio.io/pkg v0.0.0-20201202160453-b7f8c8c88ca3
@@ -46,7 +47,6 @@ require (
 	github.com/go-openapi/jsonreference v0.19.3 // indirect
 	github.com/go-openapi/spec v0.19.5 // indirect
 	github.com/go-openapi/swag v0.19.6 // indirect
-	github.com/gogo/protobuf v1.3.1 // indirect
 	github.com/golang/groupcache v0.0.0-20191027212112-611e8accdfc9 // indirect
 	github.com/golang/protobuf v1.4.2 // indirect
 	github.com/google/btree v1.0.0 // indirect

@@ -2,33 +2,56 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// proxyOf finds the sidecar.
+// podIP is every pod's: no network is there, and nothing that is looked at depends on it.
+const podIP = "10.0.0.1"
+
+// proxyOf finds the sidecar, or the gateway, wherever it stands: native sidecars are init containers.
 func proxyOf(pod *corev1.Pod) (*corev1.Container, error) {
-	for i := range pod.Spec.Containers {
-		if pod.Spec.Containers[i].Name == "istio-proxy" {
-			return &pod.Spec.Containers[i], nil
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == "istio-proxy" {
+				return &list[i], nil
+			}
 		}
 	}
 	return nil, fmt.Errorf("pod %s/%s has no container istio-proxy", pod.Namespace, pod.Name)
 }
 
-// mountsMesh tells whether a container has the MeshConfig as a file, as the gateways of 1.7's chart do.
-func mountsMesh(c *corev1.Container) bool {
+// roleOf is the proxy's kind, which the agent takes from its arguments: sidecar, or router for a gateway.
+func roleOf(proxy *corev1.Container) string {
+	if len(proxy.Args) > 1 && proxy.Args[0] == "proxy" {
+		return proxy.Args[1]
+	}
+	return "sidecar"
+}
+
+// mounts tells whether a container has anything at a path.
+func mounts(c *corev1.Container, path string) bool {
 	for _, mount := range c.VolumeMounts {
-		if mount.MountPath == "/etc/istio/config" {
+		if filepath.Clean(mount.MountPath) == path {
 			return true
 		}
 	}
 	return false
 }
 
-// environment is a stand-in for a kubelet: values with $(NAME) of what stands earlier in the list, and references to
-// Secrets and to the pod's own fields. An optional Secret that is not there leaves its variable out.
+// formatMap is how the downward API writes a map into a file (k8s.io/kubernetes pkg/fieldpath); its order is of no account.
+func formatMap(values map[string]string) string {
+	var out strings.Builder
+	for name, value := range values {
+		fmt.Fprintf(&out, "%s=%q\n", name, value)
+	}
+	return out.String()
+}
+
+// environment is a container's, as a kubelet makes it: values with $(NAME) of what stands earlier in the list, and
+// references to Secrets and to the pod's own fields. An optional Secret that is not there leaves its variable out.
 func environment(pod *corev1.Pod, c *corev1.Container, secrets map[string]string) (map[string]string, error) {
 	env := map[string]string{}
 	for _, variable := range c.Env {
@@ -47,6 +70,15 @@ func environment(pod *corev1.Pod, c *corev1.Container, secrets map[string]string
 	return env, nil
 }
 
+// variables is an environment as a process has it.
+func variables(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
 func resolve(pod *corev1.Pod, from *corev1.EnvVarSource, secrets map[string]string) (value string, found bool, err error) {
 	if key := from.SecretKeyRef; key != nil {
 		value, found = secrets[key.Name+"/"+key.Key]
@@ -56,17 +88,31 @@ func resolve(pod *corev1.Pod, from *corev1.EnvVarSource, secrets map[string]stri
 		return value, found, nil
 	}
 	if from.FieldRef == nil {
-		return "", false, nil // resources: nothing that is looked at depends on them
+		return "", false, nil // limits of resources, and ConfigMaps: nothing that is looked at depends on them
 	}
-	switch from.FieldRef.FieldPath {
-	case "metadata.name":
-		return pod.Name, true, nil
-	case "metadata.namespace":
-		return pod.Namespace, true, nil
-	case "spec.serviceAccountName":
-		return pod.Spec.ServiceAccountName, true, nil
+	value, err = field(pod, from.FieldRef.FieldPath)
+	return value, err == nil, err
+}
+
+func field(pod *corev1.Pod, path string) (string, error) {
+	for prefix, values := range map[string]map[string]string{"metadata.annotations['": pod.Annotations, "metadata.labels['": pod.Labels} {
+		if strings.HasPrefix(path, prefix) {
+			return values[strings.TrimSuffix(strings.TrimPrefix(path, prefix), "']")], nil
+		}
 	}
-	return podIP, true, nil
+	value, known := map[string]string{
+		"metadata.name":           pod.Name,
+		"metadata.namespace":      pod.Namespace,
+		"metadata.uid":            string(pod.UID),
+		"spec.nodeName":           pod.Spec.NodeName,
+		"spec.serviceAccountName": pod.Spec.ServiceAccountName,
+		"status.podIP":            podIP,
+		"status.hostIP":           podIP,
+	}[path]
+	if !known {
+		return "", fmt.Errorf("the field %s is not known", path)
+	}
+	return value, nil
 }
 
 // expand replaces $(NAME) by the value of what is known, and $$ by $ (k8s.io/kubernetes third_party/forked/golang/expansion).

@@ -4,14 +4,18 @@
 //   - main.go: the flags, and the TLS server with both;
 //   - inject.go: POST /inject, Istio's own webhook;
 //   - bootstrap.go: POST /bootstrap, a pod as a kubelet would start it, through Istio's agent's rules to Envoy's bootstrap;
-//   - kubelet.go: the stand-in for a kubelet, which resolves a container's environment.
+//   - kubelet.go: the stand-in for a kubelet, one for all versions of Istio: a container's environment and its files.
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -69,5 +73,11 @@ func (o *options) serve() error {
 	mux.Handle("/bootstrap", bootstrapper)
 	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) {})
 	server := &http.Server{Addr: o.listen, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	return server.ListenAndServeTLS(o.tlsCert, o.tlsKey)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.ListenAndServeTLS(o.tlsCert, o.tlsKey); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
