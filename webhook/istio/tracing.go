@@ -12,6 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/yamlkeys"
 )
 
 const (
@@ -349,6 +351,9 @@ func parseProxyConfig(config string) (map[string]jsontext.Value, error) {
 	fields := map[string]jsontext.Value{}
 	if json.Unmarshal([]byte(config), &fields) == nil && fields != nil {
 		return fields, nil
+	}
+	if _, found := yamlkeys.Clash([]byte(config)); found {
+		return nil, errors.New("two keys of a mapping in it are the same field")
 	}
 	fields = map[string]jsontext.Value{}
 	if bytes.Equal(asJSON, []byte("null")) {

@@ -7,6 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	yamlv3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/yamlkeys"
 )
 
 // isJSON tells whether the document is JSON. It matters because JSON allows what a YAML parser refuses, such as
@@ -35,6 +37,9 @@ func (d document) decode() (jsontext.Value, error) {
 func (d document) checkKeys() error {
 	if d.isJSON() { // its reader has refused it then
 		return nil
+	}
+	if name, found := yamlkeys.Clash(d.body); found {
+		return fmt.Errorf("two keys of a mapping are both %q as JSON: leave one of them", name)
 	}
 	_, strict := yaml.YAMLToJSONStrict(d.body)
 	if strict == nil {

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/yamlkeys"
 )
 
 // yamlTree returns where each value of a YAML text stands. The parser tells where values begin. Where they end is found
@@ -89,8 +91,16 @@ func (p *places) pairs(n *node, y *yaml.Node) {
 		} else if n.column != key.Column-1 {
 			n.column = -1
 		}
-		n.entries = append(n.entries, entry{name: key.Value, start: start, value: p.node(y.Content[i+1])})
+		n.entries = append(n.entries, entry{name: nameOf(key), start: start, value: p.node(y.Content[i+1])})
 	}
+}
+
+// nameOf is a key's name in JSON: only a plain scalar may be anything but a string.
+func nameOf(key *yaml.Node) string {
+	if key.Style != 0 {
+		return key.Value
+	}
+	return yamlkeys.Name(key.Value)
 }
 
 func (p *places) items(n *node, y *yaml.Node) {
