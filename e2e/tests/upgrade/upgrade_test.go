@@ -168,8 +168,8 @@ func makeNamespace(t *testing.T, client *kubernetes.Clientset) {
 	last := ""
 	err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
 		pod, err := create(ctx, client)
-		if err != nil {
-			last = err.Error()
+		if pod == nil {
+			last = fmt.Sprint(err)
 			return false, nil
 		}
 		var status struct{ Tracer string }
