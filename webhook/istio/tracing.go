@@ -335,7 +335,14 @@ func HasNativeTracer(config string) bool {
 func withTracing(fields map[string]jsontext.Value, block jsontext.Value) (string, error) {
 	fields[tracingField] = block
 	merged, err := json.Marshal(fields, json.Deterministic(true))
-	return string(merged), err
+	if err != nil {
+		return "", fmt.Errorf("write the ProxyConfig: %w", err)
+	}
+	// To Istio the result is YAML, which has limits that JSON does not know, such as a key's length.
+	if _, err := yaml.YAMLToJSONStrict(merged); err != nil {
+		return "", errors.New("it has something that YAML cannot hold in this form")
+	}
+	return string(merged), nil
 }
 
 // parseProxyConfig reads the top-level fields, each left as it is. JSON is kept to the letter; YAML becomes JSON. What
