@@ -101,7 +101,7 @@ func merge(n *yaml.Node) {
 // addMissing adds the pairs of source whose key is neither in pairs nor in n.
 func addMissing(pairs []*yaml.Node, source, n *yaml.Node) []*yaml.Node {
 	for i := 0; i+1 < len(source.Content); i += 2 {
-		name := source.Content[i].Value
+		name := nameOf(source.Content[i])
 		if field(pairs, name) < 0 && field(n.Content, name) < 0 {
 			pairs = append(pairs, source.Content[i], source.Content[i+1])
 		}
@@ -112,7 +112,7 @@ func addMissing(pairs []*yaml.Node, source, n *yaml.Node) []*yaml.Node {
 // field returns the position of a key's value among pairs, a negative one where it is not there.
 func field(pairs []*yaml.Node, name string) int {
 	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i].Value == name {
+		if nameOf(pairs[i]) == name {
 			return i + 1
 		}
 	}
