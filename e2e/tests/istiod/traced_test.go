@@ -18,8 +18,11 @@ import (
 )
 
 const (
-	satelliteHost    = "satellite.example.com"
-	satelliteCluster = "outbound|44317||satellite.lightstep.internal"
+	satelliteHost = "satellite.example.com"
+	satellitePort = "9292"
+	// meshHost is the name by which the mesh knows the satellites.
+	meshHost         = "satellite.lightstep.internal"
+	satelliteCluster = "outbound|44317||" + meshHost
 	sampling         = 25
 )
 
@@ -55,6 +58,12 @@ func testTraced(t *testing.T, e *environment) {
 	t.Run("NotLabelled", func(t *testing.T) {
 		check(t, e.asked(t.Context(), proxies["untraced"], tracesNothing))
 	})
+	t.Run("OptedOut", func(t *testing.T) {
+		pod := e.pod(t, "traced-1", "testdata/opted-out.yaml", "opted-out")
+		_, err := sidecar(pod, false)
+		check(t, err)
+		eventually(t, func(ctx context.Context) error { return e.asked(ctx, pod, tracesNoPod) })
+	})
 	t.Run("Gateway", func(t *testing.T) {
 		proxies["gateway"] = e.gateway(t, "traced-1")
 		eventually(t, func(ctx context.Context) error {
@@ -68,20 +77,27 @@ func testTraced(t *testing.T, e *environment) {
 // gateway makes one, where every trace begins, and returns its pod.
 func (e *environment) gateway(t *testing.T, namespace string) *corev1.Pod {
 	t.Helper()
-	manifests, err := os.ReadFile("testdata/gateway.yaml")
+	pod := e.pod(t, namespace, "testdata/gateway.yaml", "ingress")
+	check(t, podCase{classic: true, also: isGateway}.holds(pod))
+	return pod
+}
+
+// pod applies manifests, and returns a pod of theirs when it runs.
+func (e *environment) pod(t *testing.T, namespace, file, name string) *corev1.Pod {
+	t.Helper()
+	manifests, err := os.ReadFile(file)
 	check(t, err)
 	check(t, e.istiod.Apply(t.Context(), namespace, manifests))
 	var pod *corev1.Pod
 	eventually(t, func(ctx context.Context) error {
-		if pod, err = e.client.CoreV1().Pods(namespace).Get(ctx, "ingress", metav1.GetOptions{}); err != nil {
+		if pod, err = e.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return err
 		}
 		if pod.Status.PodIP == "" {
-			return errors.New("the gateway does not run")
+			return fmt.Errorf("pod %s does not run", name)
 		}
 		return nil
 	})
-	check(t, podCase{classic: true, also: isGateway}.holds(pod))
 	return pod
 }
 
@@ -151,7 +167,7 @@ func at(value any, names ...string) any {
 
 // traces tells what is wrong with the tracing of a proxy in a labelled namespace.
 func traces(s *sent) error {
-	errs := []error{connectsOverTLS(s)}
+	errs := []error{connectsOverTLS(s), leavesApplicationsAlone(s)}
 	for _, manager := range s.managers() {
 		tracing := manager["tracing"]
 		provider := at(tracing, "provider", "name")
@@ -173,6 +189,7 @@ func connectsOverTLS(s *sent) error {
 	cluster := s.Clusters[index]
 	tls := at(cluster, "transportSocket", "typedConfig")
 	validation := at(tls, "commonTlsContext", "combinedValidationContext")
+	endpoint := fmt.Sprint(at(cluster, "loadAssignment", "endpoints"))
 	names, err := json.Marshal(at(validation, "defaultValidationContext", "matchSubjectAltNames"))
 	if err != nil {
 		return err
@@ -180,12 +197,43 @@ func connectsOverTLS(s *sent) error {
 	switch {
 	case at(tls, "@type") != "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext":
 		return fmt.Errorf("cluster %s has no TLS: %v", satelliteCluster, cluster["transportSocket"])
+	case !strings.Contains(endpoint, "address:"+satelliteHost+" portValue:"+satellitePort):
+		return fmt.Errorf("the cluster's endpoint is %s", endpoint)
 	case at(tls, "sni") != satelliteHost:
 		return fmt.Errorf("the SNI is %v", at(tls, "sni"))
 	case at(validation, "validationContextSdsSecretConfig", "name") != "file-root:"+mountPath+"/cacert.pem":
 		return fmt.Errorf("the certificate is checked against %v", at(validation, "validationContextSdsSecretConfig", "name"))
 	case !strings.Contains(string(names), satelliteHost):
 		return fmt.Errorf("the name in the certificate is not checked: %s", names)
+	}
+	return nil
+}
+
+// leavesApplicationsAlone tells what a proxy does to what its application sends to the satellite's own name or port: it may
+// open TLS to it by itself.
+func leavesApplicationsAlone(s *sent) error {
+	for _, listener := range s.Listeners {
+		if name := fmt.Sprint(listener["name"]); strings.HasSuffix(name, "_"+satellitePort) {
+			return fmt.Errorf("there is a listener %s", name)
+		}
+	}
+	index := slices.IndexFunc(s.Clusters, func(c map[string]any) bool { return strings.HasSuffix(fmt.Sprint(c["name"]), "||"+satelliteHost) })
+	if index >= 0 {
+		return fmt.Errorf("there is a cluster %v", s.Clusters[index]["name"])
+	}
+	return nil
+}
+
+// tracesNoPod tells what a proxy without the satellite CA in a labelled namespace has of ours that it must not have: tracing,
+// and a file that it would wait for.
+func tracesNoPod(s *sent) error {
+	for _, manager := range s.managers() {
+		if provider := at(manager, "tracing", "provider"); provider != nil {
+			return fmt.Errorf("listener %v has the provider %v", manager["statPrefix"], provider)
+		}
+	}
+	if strings.Contains(string(s.raw), mountPath) {
+		return errors.New("it is to read the satellite CA")
 	}
 	return nil
 }
@@ -198,7 +246,7 @@ func tracesNothing(s *sent) error {
 			errs = append(errs, fmt.Errorf("listener %v has the provider %v", manager["statPrefix"], provider))
 		}
 	}
-	for _, ours := range []string{satelliteHost, mountPath} {
+	for _, ours := range []string{satelliteHost, meshHost, mountPath} {
 		if strings.Contains(string(s.raw), ours) {
 			errs = append(errs, fmt.Errorf("istiod sent something of %s", ours))
 		}
