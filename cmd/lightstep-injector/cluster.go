@@ -23,6 +23,10 @@ type cluster struct {
 	leases   coordination.LeasesGetter
 }
 
+// requestsPerSecond bounds what is asked of the API server, beside watches; client-go's own 5 would take minutes to bring
+// Istio's objects to hundreds of namespaces.
+const requestsPerSecond = 50
+
 // connect finds the cluster of $KUBECONFIG or, inside one, the pod's own.
 func connect() (*cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
@@ -31,6 +35,7 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
 	}
 	config.UserAgent = "lightstep-injector/" + version()
+	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	c := new(cluster)
 	if c.metadata, err = metadata.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
