@@ -46,13 +46,13 @@ func Build(ctx context.Context, root string, compiling func()) (string, error) {
 // Start runs the binary that Build gave, and returns when it answers.
 func Start(ctx context.Context, root string, run *cluster.Run, binary string) (*Agent, error) {
 	a := &Agent{log: run.Log("istio-agent")}
-	if err := a.start(ctx, filepath.Join(root, folder), binary); err != nil {
+	if err := a.start(ctx, filepath.Join(root, folder), run.Dir, binary); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the agent of Istio %s: %w", Version, err), a.Stop())
 	}
 	return a, nil
 }
 
-func (a *Agent) start(ctx context.Context, source, binary string) (err error) {
+func (a *Agent) start(ctx context.Context, source, dir, binary string) (err error) {
 	module, err := compile.Command(ctx, source, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio").Output()
 	if err != nil {
 		return fmt.Errorf("find Istio's module: %w", err)
@@ -62,7 +62,7 @@ func (a *Agent) start(ctx context.Context, source, binary string) (err error) {
 		return err
 	}
 	a.process, err = process.Start(process.Spec{
-		Name: "Istio's agent", Path: binary, Args: []string{"--listen", a.address, "--template", template}, Log: a.log,
+		Name: "Istio's agent", Path: binary, Args: []string{"--listen", a.address, "--template", template}, Env: []string{"TMPDIR=" + dir}, Log: a.log,
 	})
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func (o *options) newBootstrapper() (*bootstrapper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mesh's configuration: %w", err)
 	}
-	dir, err := ioutil.TempDir("", "istio-1.7")
+	dir, err := ioutil.TempDir(filepath.Dir(o.mesh), "pods")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
