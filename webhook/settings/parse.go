@@ -164,7 +164,14 @@ func compile(config Configuration, tokens map[string]Token) *Settings {
 // hashLength of the digits that tell one configuration from another; enough for an eye and for `status`.
 const hashLength = 12
 
+// hashOf covers what a pod gets; where its Secrets are copied from makes no difference to it.
 func hashOf(name string, profile Profile) string {
+	if ca := profile.CACertificate; ca != nil {
+		mounted := *ca
+		mounted.Source = nil
+		profile.CACertificate = &mounted
+	}
+	profile.AccessToken.Source = nil
 	text, err := json.Marshal(struct {
 		Name    string
 		Profile Profile
@@ -233,17 +240,4 @@ func (s *Settings) AnnotationProfiles() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// SecretNames names the Secrets that pods may be given, each once, sorted.
-func (s *Settings) SecretNames() []string {
-	var names []string
-	for _, profile := range s.profiles {
-		if profile.CACertificate != nil {
-			names = append(names, profile.CACertificate.SecretName)
-		}
-		names = append(names, profile.AccessToken.SecretName)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -1,0 +1,106 @@
+package settings
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Secret is a Secret's name, the key of it that is used, and whether that is an access token or a satellite CA.
+type Secret struct {
+	Name, Key string
+	Token     bool
+}
+
+// Copy is a Secret that a namespace is due to have from the injector.
+type Copy struct {
+	Secret
+	// Source is the Secret in the injector's own namespace that is copied, in which the key has the same name.
+	Source string
+}
+
+// Secret is the Secret of the satellite CA.
+func (c *CACertificate) Secret() Secret { return Secret{c.SecretName, c.Key, false} }
+
+// Secret is the Secret of the access token.
+func (t *AccessToken) Secret() Secret { return Secret{t.SecretName, t.Key, true} }
+
+// SecretNames names the Secrets that pods may be given, each once, sorted.
+func (s *Settings) SecretNames() []string {
+	var names []string
+	for _, secret := range s.Secrets() {
+		names = append(names, secret.Name)
+	}
+	return slices.Compact(names)
+}
+
+// Secrets lists the Secrets that pods may be given, sorted.
+func (s *Settings) Secrets() []Secret {
+	var list []Secret
+	for _, profile := range s.profiles {
+		list = append(list, profile.secrets()...)
+	}
+	return sorted(list)
+}
+
+// Sources lists the Secrets of the injector's own namespace that are copied, sorted.
+func (s *Settings) Sources() []Secret {
+	var list []Secret
+	for _, profile := range s.profiles {
+		for _, c := range profile.copies() {
+			list = append(list, Secret{c.Source, c.Key, c.Token})
+		}
+	}
+	return sorted(list)
+}
+
+// CopiedNames names the Secrets that are written to labelled namespaces, each once, sorted.
+func (s *Settings) CopiedNames() []string {
+	var names []string
+	for _, profile := range s.profiles {
+		for _, c := range profile.copies() {
+			names = append(names, c.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Copies returns the Secrets that a labelled namespace is due to have from the injector, by its profile. A token is due only
+// where the configuration allows it. The error is ErrProfileUnknown or ErrProfileNotAllowed, wrapped with the names.
+func (s *Settings) Copies(namespace string, annotations map[string]string) ([]Copy, error) {
+	resolved, _, err := s.Resolve(namespace, annotations, nil)
+	if err != nil {
+		return nil, err
+	}
+	var due []Copy
+	for _, c := range s.profiles[resolved.Profile].copies() {
+		if !c.Token || resolved.TokenAllowed(namespace) {
+			due = append(due, c)
+		}
+	}
+	return due, nil
+}
+
+func (p *compiledProfile) secrets() []Secret {
+	list := []Secret{p.AccessToken.Secret()}
+	if p.CACertificate != nil {
+		list = append(list, p.CACertificate.Secret())
+	}
+	return list
+}
+
+func (p *compiledProfile) copies() []Copy {
+	var list []Copy
+	if ca := p.CACertificate; ca != nil && ca.Source != nil {
+		list = append(list, Copy{ca.Secret(), ca.Source.Name})
+	}
+	if token := p.AccessToken; token.Source != nil {
+		list = append(list, Copy{token.Secret(), token.Source.Name})
+	}
+	return list
+}
+
+func sorted(list []Secret) []Secret {
+	slices.SortFunc(list, func(a, b Secret) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key)) })
+	return slices.Compact(list)
+}
