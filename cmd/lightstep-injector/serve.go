@@ -82,11 +82,11 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	log, restore := setUpLog(o.logLevel, stderr)
 	defer restore()
 
-	file, config, err := o.loadConfiguration()
+	cluster, err := connect()
 	if err != nil {
 		return err
 	}
-	cluster, err := connect()
+	file, config, err := o.loadConfiguration((&rights{cluster.reviews, ownNamespace(), log}).checker(ctx))
 	if err != nil {
 		return err
 	}
@@ -192,8 +192,9 @@ func (r *reloader) refuse(err error) {
 		zap.String("config", r.store.Current().Settings.Hash()))
 }
 
-// loadConfiguration reads the configuration file, and gives it the access tokens that it needs.
-func (o *serveOptions) loadConfiguration() (*snapshot.File, *settings.Settings, error) {
+// loadConfiguration reads the configuration file, and gives it the access tokens that it needs. It refuses one, then and
+// later, that the check refuses.
+func (o *serveOptions) loadConfiguration(check func(*settings.Settings) error) (*snapshot.File, *settings.Settings, error) {
 	tokens, err := accessTokens(o.accessTokenFiles)
 	if err != nil {
 		return nil, nil, err
@@ -204,6 +205,9 @@ func (o *serveOptions) loadConfiguration() (*snapshot.File, *settings.Settings, 
 			return nil, err
 		}
 		if err := o.allowTokens(config.AnnotationProfiles(), tokens); err != nil {
+			return nil, err
+		}
+		if err := check(config); err != nil {
 			return nil, err
 		}
 		return config.WithAccessTokens(tokens)

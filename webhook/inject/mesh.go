@@ -1,8 +1,8 @@
 package inject
 
 import (
-	"fmt"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 

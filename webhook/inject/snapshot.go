@@ -1,8 +1,6 @@
 package inject
 
 import (
-	"time"
-
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -39,12 +37,13 @@ type Namespace struct {
 	// that are, and are known not to have the key.
 	Missing map[string]bool
 	NoKey   map[settings.Secret]bool
-	// AwaitUntil is until when a Secret that is missing may be expected to come from the injector any moment; zero where
-	// none is.
-	AwaitUntil time.Time
+	// Awaits says that a Secret that is missing may be expected to come from the injector any moment.
+	Awaits bool
 	// Terminating says that the namespace is being deleted.
 	Terminating bool
 }
 
 // Lacks tells whether a Secret is known not to be of use: it is not there, or has not the key.
-func (n *Namespace) Lacks(secret settings.Secret) bool { return n.Missing[secret.Name] || n.NoKey[secret] }
+func (n *Namespace) Lacks(secret settings.Secret) bool {
+	return n.Missing[secret.Name] || n.NoKey[secret]
+}

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -79,6 +80,35 @@ func (s *Settings) Copies(namespace string, annotations map[string]string) ([]Co
 		}
 	}
 	return due, nil
+}
+
+// Use is a field that names a Secret.
+type Use struct {
+	// Field is where, such as profiles.default.caCertificate.secretName.
+	Field, Name string
+	// Source says that the Secret is one of the injector's own namespace, Copied that it is written to labelled ones.
+	Source, Copied bool
+}
+
+// Uses lists the fields that name Secrets, in the order of the profiles' names.
+func (s *Settings) Uses() []Use {
+	var uses []Use
+	for _, name := range slices.Sorted(maps.Keys(s.profiles)) {
+		profile, field := s.profiles[name], "profiles."+name
+		if ca := profile.CACertificate; ca != nil {
+			uses = append(uses, usesOf(field+".caCertificate", ca.SecretName, ca.Source)...)
+		}
+		uses = append(uses, usesOf(field+".accessToken", profile.AccessToken.SecretName, profile.AccessToken.Source)...)
+	}
+	return uses
+}
+
+func usesOf(field, secretName string, source *Source) []Use {
+	uses := []Use{{Field: field + ".secretName", Name: secretName, Copied: source != nil}}
+	if source != nil {
+		uses = append(uses, Use{Field: field + ".source.name", Name: source.Name, Source: true})
+	}
+	return uses
 }
 
 func (p *compiledProfile) secrets() []Secret {

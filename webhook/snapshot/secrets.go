@@ -11,8 +11,8 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
-// fresh is for how long after a namespace has been labelled its copies are waited for. Later, what has not come may never.
-const fresh = 30 * time.Second
+// freshFor is for how long after a namespace has been labelled its copies are waited for. Later, what has not come may never.
+const freshFor = 30 * time.Second
 
 // secretsOf has an entry for each name of the configuration, with what is known of it already.
 func secretsOf(config *settings.Settings, known map[string]map[string]*distribute.Found) map[string]map[string]*distribute.Found {
@@ -88,15 +88,13 @@ func (s *Store) build(name string, config *settings.Settings) inject.Namespace {
 			namespace.NoKey[secret] = true
 		}
 	}
-	if s.awaited(name, &namespace, config) {
-		namespace.AwaitUntil = s.since[name].Add(fresh)
-	}
+	namespace.Awaits = s.awaits(name, &namespace, config)
 	return namespace
 }
 
-// awaited tells whether a Secret that is missing is the injector's to bring, from a source that is fit for it.
-func (s *Store) awaited(name string, namespace *inject.Namespace, config *settings.Settings) bool {
-	if len(namespace.Missing) == 0 || namespace.Terminating {
+// awaits tells whether a Secret that is missing is the injector's to bring, from a source that is fit for it.
+func (s *Store) awaits(name string, namespace *inject.Namespace, config *settings.Settings) bool {
+	if s.fresh[name] == nil || len(namespace.Missing) == 0 || namespace.Terminating {
 		return false
 	}
 	due, err := config.Copies(name, namespace.Annotations)

@@ -24,8 +24,8 @@ type Store struct {
 	// mu serialises the writers, which change what follows and then publish a snapshot of it.
 	mu         sync.Mutex
 	namespaces map[string]inject.Namespace
-	// since is when a namespace was first seen to be labelled.
-	since map[string]time.Time
+	// fresh has the namespaces that were first seen to be labelled a short while ago, and what ends that.
+	fresh map[string]*time.Timer
 	// secrets has an entry for each Secret name of the configuration: what is kept of the Secrets of that name, by
 	// namespace, nil until the watch has told them all.
 	secrets map[string]map[string]*distribute.Found
@@ -46,7 +46,7 @@ type published struct {
 func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 	s := &Store{
 		namespaces: map[string]inject.Namespace{},
-		since:      map[string]time.Time{},
+		fresh:      map[string]*time.Timer{},
 		sources:    map[settings.Secret]*distribute.Source{},
 		listeners:  map[*func(string)]struct{}{},
 		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
@@ -76,7 +76,7 @@ func (s *Store) Now() (*inject.Snapshot, <-chan struct{}) {
 // Awaits tells whether a snapshot lacks the namespace, or a Secret there that is about to come.
 func Awaits(snap *inject.Snapshot, name string) bool {
 	namespace, seen := snap.Namespaces[name]
-	return !seen || (!namespace.AwaitUntil.IsZero() && time.Now().Before(namespace.AwaitUntil))
+	return !seen || namespace.Awaits
 }
 
 // WaitFor returns the first snapshot that awaits nothing of the namespace, or the current one when the context ends before
@@ -115,11 +115,16 @@ func (s *Store) UseSettings(config *settings.Settings) {
 func (s *Store) ReplaceNamespaces(list []*metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.namespaces
 	s.namespaces = make(map[string]inject.Namespace, len(list))
 	for _, object := range list {
-		s.label(object)
+		s.label(object, before)
 	}
-	maps.DeleteFunc(s.since, func(name string, _ time.Time) bool { _, still := s.namespaces[name]; return !still })
+	for name := range s.fresh {
+		if _, still := s.namespaces[name]; !still {
+			s.age(name)
+		}
+	}
 	s.publishNamespaces(s.everyNamespace(s.Current().Settings))
 	s.tell("")
 }
@@ -128,16 +133,35 @@ func (s *Store) ReplaceNamespaces(list []*metav1.PartialObjectMetadata) {
 func (s *Store) SetNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.label(object)
+	s.label(object, s.namespaces)
 	s.publishNamespace(object.Name)
 	s.tell(object.Name)
 }
 
-// label notes a labelled namespace, and since when it is one.
-func (s *Store) label(object *metav1.PartialObjectMetadata) {
-	s.namespaces[object.Name] = reduce(object)
-	if _, known := s.since[object.Name]; !known {
-		s.since[object.Name] = time.Now()
+// label notes a labelled namespace; one that was none before is fresh for a while.
+func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]inject.Namespace) {
+	name := object.Name
+	if _, known := before[name]; !known && s.fresh[name] == nil {
+		s.fresh[name] = time.AfterFunc(freshFor, func() { s.grow(name) })
+	}
+	s.namespaces[name] = reduce(object)
+}
+
+// grow ends a namespace's being fresh.
+func (s *Store) grow(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age(name)
+	if s.Current().Namespaces[name].Awaits {
+		s.publishNamespace(name)
+	}
+}
+
+// age forgets that a namespace is fresh.
+func (s *Store) age(name string) {
+	if timer := s.fresh[name]; timer != nil {
+		timer.Stop()
+		delete(s.fresh, name)
 	}
 }
 
@@ -146,7 +170,7 @@ func (s *Store) RemoveNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.namespaces, object.Name)
-	delete(s.since, object.Name)
+	s.age(object.Name)
 	s.publishNamespace(object.Name)
 	s.tell(object.Name)
 }
