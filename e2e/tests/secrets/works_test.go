@@ -61,7 +61,9 @@ func (e *environment) cleanUp(t *testing.T) {
 	namespace := e.namespace(t, "left", labelled())
 	check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
 	e.label(t, namespace, map[string]any{"lightstep.com/injection": nil})
-	eventually(t, func(ctx context.Context) error { return refused(e.apply(ctx, copyOf(namespace, otherCA), dryRun), unlabelled) })
+	eventually(t, func(ctx context.Context) error {
+		return refused(e.apply(ctx, copyOf(namespace, otherCA), dryRun), unlabelled)
+	})
 	e.removeExactly(t, namespace, satelliteCA)
 }
 
