@@ -43,6 +43,9 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}()
 	configureAPIServer(server)
+	if err := c.configureAudit(server, run); err != nil {
+		return err
+	}
 	crlog.SetLogger(logr.Discard()) // envtest returns what it logs, and complains when it is not told where to
 	c.env = &envtest.Environment{
 		ControlPlane:             envtest.ControlPlane{APIServer: server, Etcd: etcd},
