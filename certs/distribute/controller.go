@@ -171,7 +171,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (a
 	case Revoked:
 		return 0, c.remove(ctx, key, a.found)
 	case Leaving:
-		return c.leave(ctx, key, a.found)
+		return c.leave(ctx, snap, key, a.found)
 	}
 	return 0, nil
 }

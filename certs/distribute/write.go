@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
@@ -131,15 +132,19 @@ func immutable(meta *metav1.ObjectMeta) bool {
 
 // leave removes a copy whose namespace is no longer labelled, unless pods run there that may have it mounted: a kubelet
 // empties the mount of a Secret that goes. Both are asked of the apiserver itself, which knows later than any watch.
-func (c *Controller) leave(ctx context.Context, key types.NamespacedName, found *Found) (time.Duration, error) {
-	namespace, err := c.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(ctx, key.Namespace, metav1.GetOptions{})
+func (c *Controller) leave(ctx context.Context, snap *inject.Snapshot, key types.NamespacedName, found *Found) (time.Duration, error) {
+	namespaces, err := c.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, key.Namespace).String(), // list is all that the account may
+	})
 	switch {
-	case apierrors.IsNotFound(err):
-		return 0, nil
 	case err != nil:
-		return 0, fmt.Errorf("get the namespace: %w", err)
-	case namespace.DeletionTimestamp != nil:
+		return 0, fmt.Errorf("look at the namespace: %w", err)
+	case len(namespaces.Items) == 0 || namespaces.Items[0].DeletionTimestamp != nil:
 		return 0, nil
+	}
+	_, seen := snap.Namespaces[key.Namespace]
+	if !seen && namespaces.Items[0].Labels[inject.NamespaceLabel] == inject.NamespaceLabelEnabled {
+		return 0, errOvertaken
 	}
 	pods, err := c.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(key.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: inject.InjectedLabel + "=true",
