@@ -21,6 +21,7 @@ import (
 type Settings struct {
 	configuration Configuration
 	profiles      map[string]*compiledProfile
+	named         named
 	hash          string
 }
 
@@ -157,6 +158,7 @@ func compile(config Configuration, tokens map[string]Token) *Settings {
 		s.profiles[name] = compiled
 		_, _ = sum.Write([]byte(compiled.hash))
 	}
+	s.named = namedBy(s.profiles)
 	s.hash = hex.EncodeToString(sum.Sum(nil))[:hashLength]
 	return s
 }

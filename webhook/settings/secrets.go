@@ -25,46 +25,41 @@ func (c *CACertificate) Secret() Secret { return Secret{c.SecretName, c.Key, fal
 // Secret is the Secret of the access token.
 func (t *AccessToken) Secret() Secret { return Secret{t.SecretName, t.Key, true} }
 
-// SecretNames names the Secrets that pods may be given, each once, sorted.
-func (s *Settings) SecretNames() []string {
-	var names []string
-	for _, secret := range s.Secrets() {
-		names = append(names, secret.Name)
-	}
-	return slices.Compact(names)
+// named are the Secrets that a configuration names, each once, sorted.
+type named struct {
+	secrets, sources         []Secret
+	secretNames, copiedNames []string
 }
 
-// Secrets lists the Secrets that pods may be given, sorted.
-func (s *Settings) Secrets() []Secret {
-	var list []Secret
-	for _, profile := range s.profiles {
-		list = append(list, profile.secrets()...)
+func namedBy(profiles map[string]*compiledProfile) named {
+	var n named
+	for _, profile := range profiles {
+		for _, secret := range profile.secrets() {
+			n.secrets, n.secretNames = append(n.secrets, secret), append(n.secretNames, secret.Name)
+		}
+		for _, c := range profile.copies() {
+			n.sources, n.copiedNames = append(n.sources, Secret{c.Source, c.Key, c.Token}), append(n.copiedNames, c.Name)
+		}
 	}
-	return sorted(list)
+	byName := func(a, b Secret) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key)) }
+	slices.SortFunc(n.secrets, byName)
+	slices.SortFunc(n.sources, byName)
+	slices.Sort(n.secretNames)
+	slices.Sort(n.copiedNames)
+	return named{slices.Compact(n.secrets), slices.Compact(n.sources), slices.Compact(n.secretNames), slices.Compact(n.copiedNames)}
 }
+
+// Secrets lists the Secrets that pods may be given, sorted. Nobody may change the list, nor those of the next three.
+func (s *Settings) Secrets() []Secret { return s.named.secrets }
+
+// SecretNames names them, each once.
+func (s *Settings) SecretNames() []string { return s.named.secretNames }
 
 // Sources lists the Secrets of the injector's own namespace that are copied, sorted.
-func (s *Settings) Sources() []Secret {
-	var list []Secret
-	for _, profile := range s.profiles {
-		for _, c := range profile.copies() {
-			list = append(list, Secret{c.Source, c.Key, c.Token})
-		}
-	}
-	return sorted(list)
-}
+func (s *Settings) Sources() []Secret { return s.named.sources }
 
 // CopiedNames names the Secrets that are written to labelled namespaces, each once, sorted.
-func (s *Settings) CopiedNames() []string {
-	var names []string
-	for _, profile := range s.profiles {
-		for _, c := range profile.copies() {
-			names = append(names, c.Name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
+func (s *Settings) CopiedNames() []string { return s.named.copiedNames }
 
 // Copies returns the Secrets that a labelled namespace is due to have from the injector, by its profile. A token is due only
 // where the configuration allows it. The error is ErrProfileUnknown or ErrProfileNotAllowed, wrapped with the names.
@@ -128,9 +123,4 @@ func (p *compiledProfile) copies() []Copy {
 		list = append(list, Copy{token.Secret(), token.Source.Name})
 	}
 	return list
-}
-
-func sorted(list []Secret) []Secret {
-	slices.SortFunc(list, func(a, b Secret) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key)) })
-	return slices.Compact(list)
 }

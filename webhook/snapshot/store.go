@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -205,11 +206,21 @@ func (s *Store) everyNamespace(config *settings.Settings) map[string]inject.Name
 	return built
 }
 
-// publishNamespace publishes a snapshot that differs in one namespace.
+// publishNamespace publishes a snapshot that differs in one namespace, if it does.
 func (s *Store) publishNamespace(name string) {
-	next := maps.Clone(s.Current().Namespaces)
-	if _, labelled := s.namespaces[name]; labelled {
-		next[name] = s.build(name, s.Current().Settings)
+	now := s.Current()
+	before, was := now.Namespaces[name]
+	_, is := s.namespaces[name]
+	var built inject.Namespace
+	if is {
+		built = s.build(name, now.Settings)
+	}
+	if is == was && reflect.DeepEqual(before, built) {
+		return
+	}
+	next := maps.Clone(now.Namespaces)
+	if is {
+		next[name] = built
 	} else {
 		delete(next, name)
 	}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 // Watch feeds a store from a cluster.
@@ -47,8 +49,16 @@ func (w *Watch) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	stops := map[string]func(){}
+	var config *settings.Settings // what is watched goes by the configuration alone
 	for {
 		now := w.Store.current.Load()
+		if now.snapshot.Settings == config {
+			if !superseded(ctx, now) {
+				return
+			}
+			continue
+		}
+		config = now.snapshot.Settings
 		wanted := w.subjects()
 		for name, stop := range stops {
 			if _, still := wanted[name]; !still {
@@ -62,11 +72,16 @@ func (w *Watch) Run(ctx context.Context) {
 				stops[name] = start(ctx, &running, func(ctx context.Context) { w.follow(ctx, name, subject) })
 			}
 		}
-		select {
-		case <-now.superseded:
-		case <-ctx.Done():
-			return
-		}
+	}
+}
+
+// superseded waits until there is a later snapshot; false where the context ends before that.
+func superseded(ctx context.Context, now *published) bool {
+	select {
+	case <-now.superseded:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
