@@ -101,7 +101,7 @@ func (c *Controller) expand(queue queue, key types.NamespacedName) {
 		add(key.Namespace)
 		return
 	}
-	for namespace := range snap.Namespaces {
+	for namespace := range snap.Namespaces.All() {
 		add(namespace)
 	}
 	c.World.Copies(func(key types.NamespacedName) { queue.Add(key) })
