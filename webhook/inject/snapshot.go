@@ -33,6 +33,17 @@ type Namespace struct {
 	// IstioInjection, IstioRevision and IstioDataplane are the values of its labels istio-injection, istio.io/rev and
 	// istio.io/dataplane-mode.
 	IstioInjection, IstioRevision, IstioDataplane string
-	// Missing names the Secrets that are known not to be there (of those that the configuration names).
+	// Missing names the Secrets that are known not to be there (of those that the configuration names), and NoKey those
+	// that are, and are known not to have the key.
 	Missing map[string]bool
+	NoKey   map[settings.Secret]bool
+	// Awaits says that a Secret that is missing may be expected to come from the injector any moment.
+	Awaits bool
+	// Terminating says that the namespace is being deleted.
+	Terminating bool
+}
+
+// Lacks tells whether a Secret is known not to be of use: it is not there, or has not the key.
+func (n *Namespace) Lacks(secret settings.Secret) bool {
+	return n.Missing[secret.Name] || n.NoKey[secret]
 }

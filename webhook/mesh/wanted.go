@@ -106,7 +106,7 @@ func ready(namespace *inject.Namespace, s *settings.Resolved) State {
 	switch {
 	case s.Satellite.Address == "":
 		return NotConfigured
-	case s.Satellite.Secure && s.CACertificate != nil && namespace.Missing[s.CACertificate.SecretName]:
+	case s.Satellite.Secure && s.CACertificate != nil && namespace.Lacks(s.CACertificate.Secret()):
 		return CAMissing
 	}
 	return Kept

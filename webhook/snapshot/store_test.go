@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -45,12 +46,12 @@ func namespace(name string, annotations map[string]string) *metav1.PartialObject
 	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations}}
 }
 
-func secretIn(namespaces ...string) []*metav1.PartialObjectMetadata {
-	var list []*metav1.PartialObjectMetadata
+func secretIn(namespaces ...string) map[string]*distribute.Found {
+	all := map[string]*distribute.Found{}
 	for _, namespace := range namespaces {
-		list = append(list, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}})
+		all[namespace] = &distribute.Found{}
 	}
-	return list
+	return all
 }
 
 func TestNamespacesAreReduced(t *testing.T) {
@@ -85,8 +86,8 @@ func TestMissingSecrets(t *testing.T) {
 		}, missing{"a": nil, "b": nil}},
 		{"a list makes its absences known", func() { store.ReplaceSecrets(ca, secretIn("a", "unlabelled")) }, missing{"a": nil, "b": {ca}}},
 		{"the other Secret has its own watch", func() { store.ReplaceSecrets(token, secretIn()) }, missing{"a": {token}, "b": {token, ca}}},
-		{"one appears", func() { store.SetSecret(ca, "b", true) }, missing{"a": {token}, "b": {token}}},
-		{"one goes", func() { store.SetSecret(ca, "a", false) }, missing{"a": {token, ca}, "b": {token}}},
+		{"one appears", func() { store.SetSecret(ca, "b", &distribute.Found{}) }, missing{"a": {token}, "b": {token}}},
+		{"one goes", func() { store.SetSecret(ca, "a", nil) }, missing{"a": {token, ca}, "b": {token}}},
 		{"a namespace is labelled later", func() { store.SetNamespace(namespace("unlabelled", nil)) }, missing{"a": {token, ca}, "b": {token}, "unlabelled": {token}}},
 		{"a namespace goes", func() { store.RemoveNamespace(namespace("a", nil)) }, missing{"b": {token}, "unlabelled": {token}}},
 		{"a Secret nobody configured is no news", func() { store.ReplaceSecrets("other", secretIn()) }, missing{"b": {token}, "unlabelled": {token}}},
