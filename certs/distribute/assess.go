@@ -120,7 +120,7 @@ func dueIn(snap *inject.Snapshot, name string) ([]settings.Copy, bool) {
 	if !labelled(snap, name) {
 		return nil, true
 	}
-	namespace := snap.Namespaces[name]
+	namespace, _ := snap.Namespaces.Get(name)
 	if namespace.Terminating {
 		return nil, false
 	}
@@ -130,6 +130,6 @@ func dueIn(snap *inject.Snapshot, name string) ([]settings.Copy, bool) {
 
 // labelled tells whether a namespace is one that the injector serves.
 func labelled(snap *inject.Snapshot, name string) bool {
-	_, ok := snap.Namespaces[name]
+	_, ok := snap.Namespaces.Get(name)
 	return ok && name != snap.OwnNamespace && !snap.Settings.Exempt(name)
 }

@@ -122,9 +122,8 @@ func TestAssess(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{found: c.found, sources: map[string]*Source{caName: source, "other": source, "token": tokenSource}, snap: &inject.Snapshot{
-				Settings: config, OwnNamespace: "own", Namespaces: map[string]inject.Namespace{
-					"shop": {}, "bare": {}, "exempt": {}, "own": {}, "going": {Terminating: true},
-				},
+				Settings: config, OwnNamespace: "own", Namespaces: inject.Namespaces{}.With("shop", inject.Namespace{}).With("bare", inject.Namespace{}).
+						With("exempt", inject.Namespace{}).With("own", inject.Namespace{}).With("going", inject.Namespace{Terminating: true}),
 			}}
 			key := types.NamespacedName{Namespace: "shop", Name: caName}
 			if c.namespace != "" {
@@ -134,7 +133,7 @@ func TestAssess(t *testing.T) {
 				key.Name = c.secret
 			}
 			if c.profile != "" {
-				w.snap.Namespaces["shop"] = inject.Namespace{Annotations: map[string]string{settings.ProfileAnnotation: c.profile}}
+				w.snap.Namespaces = w.snap.Namespaces.With("shop", inject.Namespace{Annotations: map[string]string{settings.ProfileAnnotation: c.profile}})
 			}
 			if c.change != nil {
 				c.change(w)

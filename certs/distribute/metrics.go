@@ -69,7 +69,7 @@ type counted struct {
 func (c *Controller) count(now time.Time) map[counted]int {
 	snap, _ := c.World.Now()
 	keys := sets.New[types.NamespacedName]()
-	for namespace := range snap.Namespaces {
+	for namespace := range snap.Namespaces.All() {
 		for _, name := range snap.Settings.CopiedNames() {
 			keys.Insert(types.NamespacedName{Namespace: namespace, Name: name})
 		}

@@ -142,7 +142,7 @@ func (c *Controller) leave(ctx context.Context, snap *inject.Snapshot, key types
 	case len(namespaces.Items) == 0 || namespaces.Items[0].DeletionTimestamp != nil:
 		return 0, nil
 	}
-	_, seen := snap.Namespaces[key.Namespace]
+	_, seen := snap.Namespaces.Get(key.Namespace)
 	if !seen && namespaces.Items[0].Labels[inject.NamespaceLabel] == inject.NamespaceLabelEnabled {
 		return 0, errOvertaken
 	}

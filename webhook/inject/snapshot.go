@@ -12,8 +12,8 @@ type Snapshot struct {
 	Settings *settings.Settings
 	// OwnNamespace is the injector's own namespace, whose pods are never touched; empty offline.
 	OwnNamespace string
-	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled, by name.
-	Namespaces map[string]Namespace
+	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled.
+	Namespaces Namespaces
 	// Mesh is what is known of the cluster's Istio; nil where that is nothing.
 	Mesh *istio.Mesh
 	// Version is the injector's own, for the status annotation.

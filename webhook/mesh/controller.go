@@ -138,7 +138,7 @@ func (c *Controller) findIstio(ctx context.Context, cluster *cluster) []servedKi
 func (c *Controller) follow(ctx context.Context, cluster *cluster, queue workqueue.TypedInterface[string]) {
 	for {
 		snap, later := c.Snapshots.Now()
-		for name := range snap.Namespaces {
+		for name := range snap.Namespaces.All() {
 			queue.Add(name)
 		}
 		for _, name := range cluster.namespaces() {
@@ -282,7 +282,7 @@ func (c *Controller) note(namespace string, state State, err error) {
 func (c *Controller) retain(snap *inject.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.states, func(name string, _ State) bool { _, labelled := snap.Namespaces[name]; return !labelled })
+	maps.DeleteFunc(c.states, func(name string, _ State) bool { _, labelled := snap.Namespaces.Get(name); return !labelled })
 }
 
 // forget has the gauge say nothing while another process leads.

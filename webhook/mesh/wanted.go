@@ -47,7 +47,7 @@ type want struct {
 
 // wanted tells what is to become of a namespace.
 func wanted(snap *inject.Snapshot, name string) want {
-	namespace, labelled := snap.Namespaces[name]
+	namespace, labelled := snap.Namespaces.Get(name)
 	if !labelled || snap.Settings.Exempt(name) || name == snap.OwnNamespace {
 		return want{state: NotLabelled}
 	}

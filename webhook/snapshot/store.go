@@ -58,7 +58,6 @@ func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 			Settings:     config,
 			OwnNamespace: ownNamespace,
 			Version:      version,
-			Namespaces:   map[string]inject.Namespace{},
 		},
 		superseded: make(chan struct{}),
 	})
@@ -76,7 +75,7 @@ func (s *Store) Now() (*inject.Snapshot, <-chan struct{}) {
 
 // Awaits tells whether a snapshot lacks the namespace, or a Secret there that is about to come.
 func Awaits(snap *inject.Snapshot, name string) bool {
-	namespace, seen := snap.Namespaces[name]
+	namespace, seen := snap.Namespaces.Get(name)
 	return !seen || namespace.Awaits
 }
 
@@ -153,7 +152,7 @@ func (s *Store) grow(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age(name)
-	if s.Current().Namespaces[name].Awaits {
+	if namespace, _ := s.Current().Namespaces.Get(name); namespace.Awaits {
 		s.publishNamespace(name)
 	}
 }
@@ -198,10 +197,10 @@ func reduce(object *metav1.PartialObjectMetadata) inject.Namespace {
 }
 
 // everyNamespace builds all namespaces anew, under a configuration.
-func (s *Store) everyNamespace(config *settings.Settings) map[string]inject.Namespace {
-	built := make(map[string]inject.Namespace, len(s.namespaces))
+func (s *Store) everyNamespace(config *settings.Settings) inject.Namespaces {
+	var built inject.Namespaces
 	for name := range s.namespaces {
-		built[name] = s.build(name, config)
+		built = built.With(name, s.build(name, config))
 	}
 	return built
 }
@@ -209,7 +208,7 @@ func (s *Store) everyNamespace(config *settings.Settings) map[string]inject.Name
 // publishNamespace publishes a snapshot that differs in one namespace, if it does.
 func (s *Store) publishNamespace(name string) {
 	now := s.Current()
-	before, was := now.Namespaces[name]
+	before, was := now.Namespaces.Get(name)
 	_, is := s.namespaces[name]
 	var built inject.Namespace
 	if is {
@@ -218,16 +217,14 @@ func (s *Store) publishNamespace(name string) {
 	if is == was && reflect.DeepEqual(before, built) {
 		return
 	}
-	next := maps.Clone(now.Namespaces)
 	if is {
-		next[name] = built
+		s.publishNamespaces(now.Namespaces.With(name, built))
 	} else {
-		delete(next, name)
+		s.publishNamespaces(now.Namespaces.Without(name))
 	}
-	s.publishNamespaces(next)
 }
 
-func (s *Store) publishNamespaces(namespaces map[string]inject.Namespace) {
+func (s *Store) publishNamespaces(namespaces inject.Namespaces) {
 	next := *s.Current()
 	next.Namespaces = namespaces
 	s.publish(&next)

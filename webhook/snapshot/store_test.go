@@ -64,7 +64,7 @@ func TestNamespacesAreReduced(t *testing.T) {
 		"shop": {Annotations: map[string]string{"lightstep.com/profile": "seed"}, IstioInjection: "enabled"},
 		"bare": {},
 	}
-	if diff := cmp.Diff(want, store.Current().Namespaces); diff != "" {
+	if diff := cmp.Diff(want, maps.Collect(store.Current().Namespaces.All())); diff != "" {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
 	}
 	if got := store.Current(); got.OwnNamespace != "injector" || got.Version != "v1" {
@@ -96,7 +96,7 @@ func TestMissingSecrets(t *testing.T) {
 		{"the old name's watch is late", func() { store.ReplaceSecrets(ca, secretIn()) }, missing{"b": {token}, "unlabelled": {token, "other"}}},
 	} {
 		before := store.Current()
-		unchanged := maps.Clone(before.Namespaces)
+		unchanged := maps.Collect(before.Namespaces.All())
 		step.news()
 		want := map[string]inject.Namespace{}
 		for name, secrets := range step.want {
@@ -109,10 +109,10 @@ func TestMissingSecrets(t *testing.T) {
 			}
 			want[name] = inject.Namespace{Missing: set}
 		}
-		if diff := cmp.Diff(want, store.Current().Namespaces); diff != "" {
+		if diff := cmp.Diff(want, maps.Collect(store.Current().Namespaces.All())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
-		if diff := cmp.Diff(unchanged, before.Namespaces); diff != "" {
+		if diff := cmp.Diff(unchanged, maps.Collect(before.Namespaces.All())); diff != "" {
 			t.Errorf("%s: the snapshot in use was changed (-was +is):\n%s", step.name, diff)
 		}
 	}
@@ -145,7 +145,7 @@ func TestWaitFor(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				start := time.Now()
-				_, seen := store.WaitFor(ctx, "shop").Namespaces["shop"]
+				_, seen := store.WaitFor(ctx, "shop").Namespaces.Get("shop")
 				if waited := time.Since(start); seen != test.want || waited != test.waited {
 					t.Errorf("seen %t after %s; want %t after %s", seen, waited, test.want, test.waited)
 				}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -164,9 +166,15 @@ func eventually(t *testing.T, store *Store, what string, wanted func(now *publis
 		select {
 		case <-now.superseded:
 		case <-deadline:
-			t.Fatalf("it never came to: %s; the namespaces are %+v", what, now.snapshot.Namespaces)
+			t.Fatalf("it never came to: %s; the namespaces are %+v", what, maps.Collect(now.snapshot.Namespaces.All()))
 		}
 	}
+}
+
+// shopIn is what a snapshot has of the namespace shop.
+func shopIn(snap *inject.Snapshot) inject.Namespace {
+	shop, _ := snap.Namespaces.Get("shop")
+	return shop
 }
 
 func TestWatch(t *testing.T) {
@@ -177,7 +185,7 @@ func TestWatch(t *testing.T) {
 
 	api.watches[watchNamespaces] <- event(t, "ADDED", shop())
 	api.watches[watchNamespaces] <- listed(t)
-	eventually(t, watch.Store, "shop is known", func(now *published) bool { return len(now.snapshot.Namespaces) == 1 })
+	eventually(t, watch.Store, "shop is known", func(now *published) bool { return now.snapshot.Namespaces.Len() == 1 })
 	select {
 	case <-watch.Synced():
 		t.Error("synced before the Secrets are known")
@@ -192,19 +200,19 @@ func TestWatch(t *testing.T) {
 	case <-time.After(soon):
 		t.Fatal("not synced")
 	}
-	eventually(t, watch.Store, "the satellite CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing[ca] })
+	eventually(t, watch.Store, "the satellite CA is missing", func(now *published) bool { return shopIn(now.snapshot).Missing[ca] })
 	api.watches[watchCA] <- caInShop
 	eventually(t, watch.Store, "the satellite CA is there, without its key", func(now *published) bool {
-		shop := now.snapshot.Namespaces["shop"]
+		shop := shopIn(now.snapshot)
 		return !shop.Missing[ca] && shop.NoKey[settings.Secret{Name: ca, Key: "cacert.pem"}]
 	})
 
 	watch.Store.UseSettings(configuration(t, "other"))
 	api.watches[watchOther] <- listedSecrets
-	eventually(t, watch.Store, "the other CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing["other"] })
+	eventually(t, watch.Store, "the other CA is missing", func(now *published) bool { return shopIn(now.snapshot).Missing["other"] })
 
 	api.watches[watchNamespaces] <- event(t, "DELETED", shop())
-	eventually(t, watch.Store, "shop is forgotten", func(now *published) bool { return len(now.snapshot.Namespaces) == 0 })
+	eventually(t, watch.Store, "shop is forgotten", func(now *published) bool { return now.snapshot.Namespaces.Len() == 0 })
 	if logs.Len() > 0 {
 		t.Errorf("logged: %v", logs.All())
 	}
@@ -231,7 +239,7 @@ func TestForbiddenSecretsAreNotMissing(t *testing.T) {
 		t.Fatal("a refused watch keeps the process from being ready")
 	}
 	api.awaitAttempts(t, "secrets", 6) // two each, as a stream and as a list, and some more after a pause
-	if missing := watch.Store.Current().Namespaces["shop"].Missing; missing != nil {
+	if missing := shopIn(watch.Store.Current()).Missing; missing != nil {
 		t.Errorf("claimed missing: %v", missing)
 	}
 	if got := logs.FilterMessageSnippet("watch failed").Len(); got != 2 {

@@ -92,10 +92,9 @@ func (w *World) Snapshot(t testing.TB) *inject.Snapshot {
 	t.Helper()
 	snap := &inject.Snapshot{
 		Settings: w.settings(t), OwnNamespace: "lightstep-system", Version: "test", Offline: w.Offline,
-		Namespaces: map[string]inject.Namespace{},
 	}
 	if w.Seen != nil {
-		snap.Namespaces[w.Namespace] = w.Seen.namespace()
+		snap.Namespaces = snap.Namespaces.With(w.Namespace, w.Seen.namespace())
 	}
 	if w.Mesh != nil {
 		snap.Mesh = w.Mesh.Known()
