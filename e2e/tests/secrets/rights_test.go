@@ -19,7 +19,7 @@ func everywhere() []string {
 		"admissionregistration.k8s.io/mutatingwebhookconfigurations [0-lightstep-injector]: get patch",
 		"admissionregistration.k8s.io/mutatingwebhookconfigurations: list watch",
 		"events.k8s.io/events: create patch",
-		"namespaces: list watch",
+		"namespaces: get list watch",
 		"networking.istio.io/destinationrules [lightstep]: create delete get patch",
 		"networking.istio.io/destinationrules: list watch",
 		"networking.istio.io/serviceentries [lightstep]: create delete get patch",
@@ -47,9 +47,7 @@ func besideIstio() []string { return []string{"configmaps: list watch"} }
 
 // rights compares what the API server says that the account can do with the lists above.
 func (e *environment) rights(t *testing.T) {
-	nobody, err := e.cluster.As(t.Context(), plain, "default")
-	check(t, err)
-	everyones := client(t, nobody)
+	everyones := e.ordinary(t, plain)
 	for namespace, more := range map[string][]string{fresh: nil, own: atHome(), istioSpace: besideIstio()} {
 		t.Run("Rules/"+namespace, func(t *testing.T) {
 			got := without(rules(t, e.account, namespace), rules(t, everyones, namespace))
@@ -107,6 +105,7 @@ func unnamed() []string {
 		"authorization.k8s.io/selfsubjectrulesreviews create",
 		"events.k8s.io/events create",
 		"events.k8s.io/events patch",
+		"namespaces get",
 		"namespaces list",
 		"namespaces watch",
 		"pods list",
