@@ -22,6 +22,9 @@ type Watch struct {
 	Store   *Store
 	Log     *zap.Logger
 
+	// secretsIn limits the Secrets to those of one namespace.
+	secretsIn string
+
 	mu      sync.Mutex
 	pending map[string]bool
 	synced  chan struct{}
