@@ -86,11 +86,15 @@ func (i *Istiod) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write istiod's kubeconfig: %w", err)
 	}
+	environment, err := i.environment(ctx, charts)
+	if err != nil {
+		return fmt.Errorf("make istiod's environment: %w", err)
+	}
 	i.process, err = process.Start(process.Spec{
 		Name: "istiod",
 		Path: i.binary,
 		Args: append(charts.deployment.Spec.Template.Spec.Containers[0].Args, i.flags(kubeconfig)...),
-		Env:  charts.environment(),
+		Env:  environment,
 		Log:  i.LogFile(),
 	})
 	if err != nil {

@@ -25,11 +25,11 @@ func testNoToken(t *testing.T, e *environment, proxies map[string]*corev1.Pod) {
 		}
 	}
 	for namespace, pod := range proxies {
-		answer, err := e.ask(t.Context(), pod)
+		answer, err := e.istiod.AskFor(t.Context(), pod)
 		check(t, err)
 		text, err := json.Marshal(pod)
 		check(t, err)
-		if holdsCanary(answer.raw) {
+		if holdsCanary(answer.Raw) {
 			t.Errorf("istiod sends the token to the proxies of namespace %s", namespace)
 		}
 		if holdsCanary(text) {

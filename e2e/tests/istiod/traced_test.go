@@ -2,7 +2,6 @@ package istiod
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -26,11 +25,9 @@ const (
 	sampling         = 25
 )
 
-// sent is what istiod sends to a proxy, as far as it is looked at here.
-type sent struct {
-	Clusters  []map[string]any `json:"CDS"`
-	Listeners []map[string]any `json:"LDS"`
-	raw       []byte
+// route is where the proxies of labelled namespaces send spans.
+func route() *istiod.Route {
+	return &istiod.Route{Host: satelliteHost, Port: satellitePort, Cluster: satelliteCluster, CAFile: mountPath + "/cacert.pem", Sampling: sampling}
 }
 
 // With the mesh's objects in place, the proxies of labelled namespaces trace to the satellite over TLS, and no other does;
@@ -102,8 +99,8 @@ func (e *environment) pod(t *testing.T, namespace, file, name string) *corev1.Po
 }
 
 // asked asks istiod as a pod's proxy, and checks what it sent.
-func (e *environment) asked(ctx context.Context, pod *corev1.Pod, check func(*sent) error) error {
-	answer, err := e.ask(ctx, pod)
+func (e *environment) asked(ctx context.Context, pod *corev1.Pod, check func(*istiod.Answer) error) error {
+	answer, err := e.istiod.AskFor(ctx, pod)
 	if err != nil {
 		return err
 	}
@@ -113,141 +110,40 @@ func (e *environment) asked(ctx context.Context, pod *corev1.Pod, check func(*se
 	return nil
 }
 
-func (e *environment) ask(ctx context.Context, pod *corev1.Pod) (*sent, error) {
-	raw, err := e.istiod.Ask(ctx, pod)
-	if err != nil {
-		return nil, err
-	}
-	answer := &sent{raw: raw}
-	if err := json.Unmarshal(raw, answer); err != nil {
-		return nil, fmt.Errorf("read what istiod sent: %w", err)
-	}
-	if len(answer.Clusters) == 0 || len(answer.managers()) == 0 {
-		return nil, errors.New("istiod sent no clusters, or no HTTP listeners")
-	}
-	return answer, nil
-}
-
-// managers are the HTTP connection managers of all listeners: what traces.
-func (s *sent) managers() []map[string]any {
-	return packed(s.Listeners, "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")
-}
-
-// packed finds the messages of a type in what was unpacked.
-func packed(in any, messageType string) []map[string]any {
-	var found []map[string]any
-	switch value := in.(type) {
-	case map[string]any:
-		if value["@type"] == "type.googleapis.com/"+messageType {
-			found = append(found, value)
-		}
-		for _, member := range value {
-			found = append(found, packed(member, messageType)...)
-		}
-	case []any:
-		for _, element := range value {
-			found = append(found, packed(element, messageType)...)
-		}
-	case []map[string]any:
-		for _, element := range value {
-			found = append(found, packed(element, messageType)...)
-		}
-	}
-	return found
-}
-
-// at walks into nested objects; what is not there is nil.
-func at(value any, names ...string) any {
-	for _, name := range names {
-		object, _ := value.(map[string]any)
-		value = object[name]
-	}
-	return value
-}
-
 // traces tells what is wrong with the tracing of a proxy in a labelled namespace.
-func traces(s *sent) error {
-	errs := []error{connectsOverTLS(s), leavesApplicationsAlone(s)}
-	for _, manager := range s.managers() {
-		tracing := manager["tracing"]
-		provider := at(tracing, "provider", "name")
-		cluster := at(tracing, "provider", "typedConfig", "grpcService", "envoyGrpc", "clusterName")
-		percent := at(tracing, "randomSampling", "value")
-		if provider != "envoy.tracers.opentelemetry" || cluster != satelliteCluster || percent != float64(sampling) {
-			errs = append(errs, fmt.Errorf("listener %v traces with provider %v to cluster %v, %v %% of requests",
-				manager["statPrefix"], provider, cluster, percent))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func connectsOverTLS(s *sent) error {
-	index := slices.IndexFunc(s.Clusters, func(c map[string]any) bool { return c["name"] == satelliteCluster })
-	if index < 0 {
-		return fmt.Errorf("there is no cluster %s", satelliteCluster)
-	}
-	cluster := s.Clusters[index]
-	tls := at(cluster, "transportSocket", "typedConfig")
-	validation := at(tls, "commonTlsContext", "combinedValidationContext")
-	endpoint := fmt.Sprint(at(cluster, "loadAssignment", "endpoints"))
-	names, err := json.Marshal(at(validation, "defaultValidationContext", "matchSubjectAltNames"))
-	if err != nil {
-		return err
-	}
-	switch {
-	case at(tls, "@type") != "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext":
-		return fmt.Errorf("cluster %s has no TLS: %v", satelliteCluster, cluster["transportSocket"])
-	case !strings.Contains(endpoint, "address:"+satelliteHost+" portValue:"+satellitePort):
-		return fmt.Errorf("the cluster's endpoint is %s", endpoint)
-	case at(tls, "sni") != satelliteHost:
-		return fmt.Errorf("the SNI is %v", at(tls, "sni"))
-	case at(validation, "validationContextSdsSecretConfig", "name") != "file-root:"+mountPath+"/cacert.pem":
-		return fmt.Errorf("the certificate is checked against %v", at(validation, "validationContextSdsSecretConfig", "name"))
-	case !strings.Contains(string(names), satelliteHost):
-		return fmt.Errorf("the name in the certificate is not checked: %s", names)
-	}
-	return nil
+func traces(a *istiod.Answer) error {
+	return errors.Join(a.Traces(route()), leavesApplicationsAlone(a))
 }
 
 // leavesApplicationsAlone tells what a proxy does to what its application sends to the satellite's own name or port: it may
 // open TLS to it by itself.
-func leavesApplicationsAlone(s *sent) error {
-	for _, listener := range s.Listeners {
+func leavesApplicationsAlone(a *istiod.Answer) error {
+	for _, listener := range a.Listeners {
 		if name := fmt.Sprint(listener["name"]); strings.HasSuffix(name, "_"+satellitePort) {
 			return fmt.Errorf("there is a listener %s", name)
 		}
 	}
-	index := slices.IndexFunc(s.Clusters, func(c map[string]any) bool { return strings.HasSuffix(fmt.Sprint(c["name"]), "||"+satelliteHost) })
+	index := slices.IndexFunc(a.Clusters, func(c map[string]any) bool { return strings.HasSuffix(fmt.Sprint(c["name"]), "||"+satelliteHost) })
 	if index >= 0 {
-		return fmt.Errorf("there is a cluster %v", s.Clusters[index]["name"])
+		return fmt.Errorf("there is a cluster %v", a.Clusters[index]["name"])
 	}
 	return nil
 }
 
 // tracesNoPod tells what a proxy without the satellite CA in a labelled namespace has of ours that it must not have: tracing,
 // and a file that it would wait for.
-func tracesNoPod(s *sent) error {
-	for _, manager := range s.managers() {
-		if provider := at(manager, "tracing", "provider"); provider != nil {
-			return fmt.Errorf("listener %v has the provider %v", manager["statPrefix"], provider)
-		}
-	}
-	if strings.Contains(string(s.raw), mountPath) {
+func tracesNoPod(a *istiod.Answer) error {
+	if strings.Contains(string(a.Raw), mountPath) {
 		return errors.New("it is to read the satellite CA")
 	}
-	return nil
+	return a.TracesNot()
 }
 
 // tracesNothing tells what a proxy has of ours where it should have nothing.
-func tracesNothing(s *sent) error {
-	var errs []error
-	for _, manager := range s.managers() {
-		if provider := at(manager, "tracing", "provider"); provider != nil {
-			errs = append(errs, fmt.Errorf("listener %v has the provider %v", manager["statPrefix"], provider))
-		}
-	}
+func tracesNothing(a *istiod.Answer) error {
+	errs := []error{a.TracesNot()}
 	for _, ours := range []string{satelliteHost, meshHost, mountPath} {
-		if strings.Contains(string(s.raw), ours) {
+		if strings.Contains(string(a.Raw), ours) {
 			errs = append(errs, fmt.Errorf("istiod sent something of %s", ours))
 		}
 	}
