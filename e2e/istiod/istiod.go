@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -188,6 +189,20 @@ func (i *Istiod) token(ctx context.Context, namespace, account string, spec *aut
 		return "", fmt.Errorf("make a token for service account %s/%s: %w", namespace, account, err)
 	}
 	return made.Status.Token, nil
+}
+
+// Metrics returns the text of its /metrics.
+func (i *Istiod) Metrics(ctx context.Context) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+i.at(monitoringPort)+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	return io.ReadAll(response.Body)
 }
 
 func (i *Istiod) waitUntilReady(ctx context.Context) error {

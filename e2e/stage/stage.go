@@ -16,14 +16,17 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/lightstep-injector/lightstep-injector/e2e/canary"
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/istio/agent"
+	"github.com/lightstep-injector/lightstep-injector/e2e/istio17"
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 )
 
-// deadline bounds every wait for the cluster.
+// deadline bounds every wait: longer than the injector leaves a cluster without Istio before it looks again.
 const deadline = time.Minute
 
 // Stage is one that is set up.
@@ -37,7 +40,9 @@ type Stage struct {
 	// Config is the file of the injector's configuration.
 	Config string
 
-	root string
+	root   string
+	canary *canary.Canary
+	scene  canary.Scene
 }
 
 // New builds the program and starts the control plane. root is the repository's root.
@@ -47,7 +52,8 @@ func New(t *testing.T, root string) *Stage {
 	run, err := cluster.NewRun(root)
 	Check(t, err)
 	t.Cleanup(func() { Check(t, run.Remove()) })
-	s := &Stage{Run: run, root: root, Config: filepath.Join(run.Dir, "config.yaml")}
+	s := &Stage{Run: run, root: root, Config: filepath.Join(run.Dir, "config", "config.yaml")}
+	Check(t, os.Mkdir(filepath.Dir(s.Config), 0o755))
 	s.Program, err = injector.Build(ctx, root, run)
 	Check(t, err)
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
@@ -60,7 +66,48 @@ func New(t *testing.T, root string) *Stage {
 	quiet.QPS = -1
 	s.Client, err = kubernetes.NewForConfig(quiet)
 	Check(t, err)
+	s.scene = canary.Scene{Run: run, Cluster: s.Cluster, Metrics: map[string]func(context.Context) ([]byte, error){}}
 	return s
+}
+
+// TokenSecret is the name of the Secret of the access token, in every namespace.
+const TokenSecret = "lightstep-access-token"
+
+// Guard says what the access token is, before anything of Istio's or of ours is started. NoToken then looks for it in all of
+// the run, but for the pods of the namespaces that are published: those whose profile has delivery: annotation.
+func (s *Stage) Guard(token string, published ...string) {
+	s.canary = canary.New(token)
+	s.scene.Secrets, s.scene.Published = []string{TokenSecret}, published
+	s.Run.Seen = s.canary.Seen
+}
+
+// NoToken fails the test where the token is anywhere but in its Secrets. Of each of the kinds something must have been seen.
+func (s *Stage) NoToken(t *testing.T, kinds ...string) {
+	t.Helper()
+	Check(t, s.canary.Sweep(t.Context(), &s.scene))
+	s.canary.Check(t, append(kinds, canary.Objects, canary.Audit, canary.Patches, canary.Logs, canary.Metrics)...)
+}
+
+// Oldest starts the injection of Istio 1.7.8.
+func (s *Stage) Oldest(t *testing.T, o istio17.Options) *istio17.Istio {
+	t.Helper()
+	binary, err := istio17.Build(t.Context(), s.root, Compiling)
+	Check(t, err)
+	i, err := istio17.Start(t.Context(), s.root, s.Cluster, s.Run, binary, o)
+	Check(t, err)
+	t.Cleanup(func() { LogOnFailure(t, i.LogFile()); Check(t, i.Stop()) })
+	return i
+}
+
+// Agent starts the agent of the newest Istio.
+func (s *Stage) Agent(t *testing.T) *agent.Agent {
+	t.Helper()
+	binary, err := agent.Build(t.Context(), s.root, Compiling)
+	Check(t, err)
+	a, err := agent.Start(t.Context(), s.root, s.Run, binary)
+	Check(t, err)
+	t.Cleanup(func() { LogOnFailure(t, a.LogFile()); Check(t, a.Stop()) })
+	return a
 }
 
 // Istiod starts the newest istiod, with a file of values for its charts.
@@ -71,18 +118,31 @@ func (s *Stage) Istiod(t *testing.T, values string) *istiod.Istiod {
 	i, err := istiod.Start(t.Context(), s.Cluster, s.Run, binary, values)
 	Check(t, err)
 	t.Cleanup(func() { LogOnFailure(t, i.LogFile()); Check(t, i.Stop()) })
+	s.scene.Metrics["istiod"] = i.Metrics
 	return i
 }
 
-// Injector starts the injector, with a configuration.
-func (s *Stage) Injector(t *testing.T, config []byte, flags ...string) *injector.Injector {
+// Injector starts the injector, with the configuration in a file.
+func (s *Stage) Injector(t *testing.T, config string, o injector.Options) *injector.Injector {
 	t.Helper()
-	Check(t, injector.WriteConfig(s.Config, config))
-	i, err := injector.New(t.Context(), s.Cluster, s.Run, injector.Options{Binary: s.Program, Config: s.Config, Flags: flags})
+	content, err := os.ReadFile(config)
+	Check(t, err)
+	Check(t, injector.WriteConfig(s.Config, content))
+	o.Binary, o.Config = s.Program, s.Config
+	i, err := injector.New(t.Context(), s.Cluster, s.Run, o)
 	Check(t, err)
 	t.Cleanup(func() { LogOnFailure(t, i.LogFile()); i.Kill() })
 	Check(t, i.Start(t.Context()))
+	s.scene.Metrics["the injector"] = i.Metrics
 	return i
+}
+
+// Publishing are the flags by which the injector delivers a token by annotation in the profile of that name.
+func (s *Stage) Publishing(t *testing.T, token string) []string {
+	t.Helper()
+	file := filepath.Join(s.Run.Dir, "token")
+	Check(t, os.WriteFile(file, []byte(token), 0o600))
+	return []string{"--expose-token-in-annotations", "--access-token-file", "annotation=" + file}
 }
 
 // Namespace makes one.
@@ -104,7 +164,9 @@ func (s *Stage) Secret(t *testing.T, namespace, name, key, value string) {
 }
 
 // Compiling says that Istio is being compiled.
-func Compiling() { report.New(os.Stdout).Linef("Istio is built from source the first time: some minutes.") }
+func Compiling() {
+	report.New(os.Stdout).Linef("Istio is built from source the first time: some minutes.")
+}
 
 // LogOnFailure shows the end of a log where the test has failed.
 func LogOnFailure(t *testing.T, log string) {

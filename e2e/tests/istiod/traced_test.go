@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
@@ -30,44 +31,38 @@ func route() *istiod.Route {
 	return &istiod.Route{Host: satelliteHost, Port: satellitePort, Cluster: satelliteCluster, CAFile: mountPath + "/cacert.pem", Sampling: sampling}
 }
 
-// With the mesh's objects in place, the proxies of labelled namespaces trace to the satellite over TLS, and no other does;
-// and no proxy is told the token.
+// With the mesh's objects in place, the proxies of labelled namespaces trace to the satellite over TLS, and no other does.
 func testTraced(t *testing.T, e *environment) {
-	e.secret(t, "lightstep-system", tokenSecret, tokenKey, []byte(canary))
 	proxies := map[string]*corev1.Pod{}
 	for namespace, labels := range map[string]map[string]string{"traced-1": labelled(), "traced-2": labelled(), "untraced": inMesh()} {
 		e.namespace(t, namespace, labels)
-		e.secret(t, namespace, tokenSecret, tokenKey, []byte(canary))
 		pods := e.bookinfo(t, namespace)
 		proxies[namespace] = &pods[slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Labels["app"] == "productpage" })]
 	}
 	objects, err := os.ReadFile(e.objects)
-	check(t, err)
-	check(t, e.istiod.Apply(t.Context(), "", objects))
+	stage.Check(t, err)
+	stage.Check(t, e.istiod.Apply(t.Context(), "", objects))
 
 	t.Run("Labelled", func(t *testing.T) {
 		for _, namespace := range []string{"traced-1", "traced-2"} {
-			eventually(t, func(ctx context.Context) error {
+			stage.Eventually(t, func(ctx context.Context) error {
 				return e.asked(ctx, proxies[namespace], traces)
 			})
 		}
 	})
 	t.Run("NotLabelled", func(t *testing.T) {
-		check(t, e.asked(t.Context(), proxies["untraced"], tracesNothing))
+		stage.Check(t, e.asked(t.Context(), proxies["untraced"], tracesNothing))
 	})
 	t.Run("OptedOut", func(t *testing.T) {
 		pod := e.pod(t, "traced-1", "testdata/opted-out.yaml", "opted-out")
 		_, err := sidecar(pod, false)
-		check(t, err)
-		eventually(t, func(ctx context.Context) error { return e.asked(ctx, pod, tracesNoPod) })
+		stage.Check(t, err)
+		stage.Eventually(t, func(ctx context.Context) error { return e.asked(ctx, pod, tracesNoPod) })
 	})
 	t.Run("Gateway", func(t *testing.T) {
-		proxies["gateway"] = e.gateway(t, "traced-1")
-		eventually(t, func(ctx context.Context) error {
-			return e.asked(ctx, proxies["gateway"], traces)
-		})
+		gateway := e.gateway(t, "traced-1")
+		stage.Eventually(t, func(ctx context.Context) error { return e.asked(ctx, gateway, traces) })
 	})
-	t.Run("NoToken", func(t *testing.T) { testNoToken(t, e, proxies) })
 	t.Run("IstiosOwnValidation", func(t *testing.T) { testIstiosOwnValidation(t, e) })
 }
 
@@ -75,7 +70,7 @@ func testTraced(t *testing.T, e *environment) {
 func (e *environment) gateway(t *testing.T, namespace string) *corev1.Pod {
 	t.Helper()
 	pod := e.pod(t, namespace, "testdata/gateway.yaml", "ingress")
-	check(t, podCase{classic: true, also: isGateway}.holds(pod))
+	stage.Check(t, podCase{classic: true, also: isGateway}.holds(pod))
 	return pod
 }
 
@@ -83,11 +78,11 @@ func (e *environment) gateway(t *testing.T, namespace string) *corev1.Pod {
 func (e *environment) pod(t *testing.T, namespace, file, name string) *corev1.Pod {
 	t.Helper()
 	manifests, err := os.ReadFile(file)
-	check(t, err)
-	check(t, e.istiod.Apply(t.Context(), namespace, manifests))
+	stage.Check(t, err)
+	stage.Check(t, e.istiod.Apply(t.Context(), namespace, manifests))
 	var pod *corev1.Pod
-	eventually(t, func(ctx context.Context) error {
-		if pod, err = e.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
+	stage.Eventually(t, func(ctx context.Context) error {
+		if pod, err = e.Client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return err
 		}
 		if pod.Status.PodIP == "" {
@@ -153,9 +148,9 @@ func tracesNothing(a *istiod.Answer) error {
 // What is applied is right in Istio's own eyes, too: without a cluster, and beside everything that is in this one.
 func testIstiosOwnValidation(t *testing.T, e *environment) {
 	mesh := e.meshConfig(t)
-	check(t, e.istiod.Validate(t.Context(), e.objects, mesh))
+	stage.Check(t, e.istiod.Validate(t.Context(), e.objects, mesh))
 	said, err := e.istiod.Analyze(t.Context())
-	check(t, err)
+	stage.Check(t, err)
 	for line := range strings.Lines(said) {
 		if strings.HasPrefix(line, "Error ") || strings.HasPrefix(line, "Warning ") {
 			t.Errorf("istioctl analyze says: %s", line)
@@ -163,9 +158,9 @@ func testIstiosOwnValidation(t *testing.T, e *environment) {
 	}
 	t.Run("WouldFail", func(t *testing.T) {
 		objects, err := os.ReadFile(e.objects)
-		check(t, err)
+		stage.Check(t, err)
 		wrong := filepath.Join(t.TempDir(), "wrong.yaml")
-		check(t, os.WriteFile(wrong, []byte(strings.ReplaceAll(string(objects), "Percentage: 25", "Percentage: 250")), 0o600))
+		stage.Check(t, os.WriteFile(wrong, []byte(strings.ReplaceAll(string(objects), "Percentage: 25", "Percentage: 250")), 0o600))
 		if e.istiod.Validate(t.Context(), wrong, mesh) == nil {
 			t.Error("a sampling of 250 % passes")
 		}
@@ -175,9 +170,9 @@ func testIstiosOwnValidation(t *testing.T, e *environment) {
 // meshConfig writes the MeshConfig in force to a file.
 func (e *environment) meshConfig(t *testing.T) string {
 	t.Helper()
-	istio, err := e.client.CoreV1().ConfigMaps(istiod.Namespace).Get(t.Context(), "istio", metav1.GetOptions{})
-	check(t, err)
+	istio, err := e.Client.CoreV1().ConfigMaps(istiod.Namespace).Get(t.Context(), "istio", metav1.GetOptions{})
+	stage.Check(t, err)
 	file := filepath.Join(t.TempDir(), "mesh.yaml")
-	check(t, os.WriteFile(file, []byte(istio.Data["mesh"]), 0o600))
+	stage.Check(t, os.WriteFile(file, []byte(istio.Data["mesh"]), 0o600))
 	return file
 }

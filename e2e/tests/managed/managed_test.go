@@ -42,19 +42,20 @@ func TestManaged(t *testing.T) {
 	t.Run("Explain", func(t *testing.T) { testExplain(t, e) })
 	t.Run("TelemetryMissing", func(t *testing.T) { testTelemetryMissing(t, e) })
 	t.Run("ProviderMissing", func(t *testing.T) { testProviderMissing(t, e) })
+	t.Run("NoToken", func(t *testing.T) { e.NoToken(t) }) // looks at all that the others have left
 }
 
 func setUp(t *testing.T) *environment {
 	t.Helper()
 	e := &environment{Stage: stage.New(t, root)}
+	e.Guard(token)
+	e.Run.Seen = nil // what istiod sends holds the token, as testTokenInXDS shows
 	e.Namespace(t, istiod.Namespace, nil, nil)
 	e.Secret(t, istiod.Namespace, "lightstep-access-token", "token", token)
 	e.istiod = e.Istiod(t, e.values(t))
 	objects, _ := e.render(t, "--print", "objects")
 	stage.Check(t, e.istiod.Apply(t.Context(), "", objects))
-	config, err := os.ReadFile("testdata/config.yaml")
-	stage.Check(t, err)
-	e.injector = e.Injector(t, config)
+	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{})
 	inMesh := map[string]string{"istio-injection": "enabled"}
 	labelled := map[string]string{"istio-injection": "enabled", "lightstep.com/injection": "enabled"}
 	for name, labels := range map[string]map[string]string{kept: labelled, bare: labelled, other: inMesh} {
