@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/yaml"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
@@ -115,7 +116,7 @@ func newBenchHandler(b testing.TB) *Handler {
 	store := snapshot.NewStore(config, "lightstep-injector", "v1")
 	learn(store, "shop")
 	for _, secret := range config.SecretNames() {
-		store.SetSecret(secret, "shop", true)
+		store.ReplaceSecrets(secret, map[string]*distribute.Found{"shop": {}})
 	}
 	return NewHandler(store, metrics, log)
 }

@@ -134,7 +134,7 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 // begins: requests that are already here are then still answered well.
 func (h *Handler) snapshot(ctx context.Context, namespace string) *inject.Snapshot {
 	current := h.Store.Current()
-	if _, seen := current.Namespaces[namespace]; seen {
+	if !snapshot.Awaits(current, namespace) {
 		return current
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), namespaceWait)

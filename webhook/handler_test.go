@@ -229,7 +229,7 @@ func TestFreshNamespace(t *testing.T) {
 				if took := time.Since(start); took != test.want {
 					t.Errorf("took %s, want %s", took, test.want)
 				}
-				if _, seen := got.Namespaces["shop"]; seen != test.seen {
+				if _, seen := got.Namespaces.Get("shop"); seen != test.seen {
 					t.Errorf("seen: %t", seen)
 				}
 				if strings.Contains(codes(a.result.Warnings), string(inject.NamespaceNotSeen)) == test.seen {

@@ -51,13 +51,13 @@ func (o *offline) load(in io.Reader) ([]source, *inject.Snapshot, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	snap := &inject.Snapshot{Settings: config, Namespaces: map[string]inject.Namespace{}, Version: version(), Offline: true}
+	snap := &inject.Snapshot{Settings: config, Version: version(), Offline: true}
 	var sources []source
 	var errs []error
 	for _, name := range o.files {
 		s, err := readSource(name, in)
 		if err == nil {
-			err = addNamespaces(snap.Namespaces, s.text)
+			snap.Namespaces, err = addNamespaces(snap.Namespaces, s.text)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read manifests %s: %w", name, err))
@@ -85,15 +85,15 @@ func readSource(name string, in io.Reader) (source, error) {
 
 // addNamespaces adds the Namespaces that a stream holds: what they say is better known than what is taken for granted of
 // any other, that it carries the label.
-func addNamespaces(namespaces map[string]inject.Namespace, text []byte) error {
+func addNamespaces(namespaces inject.Namespaces, text []byte) (inject.Namespaces, error) {
 	objects, err := manifest.Objects(text)
 	for _, object := range objects {
 		name, namespace, isOne := asNamespace(object)
 		if isOne {
-			namespaces[name] = namespace
+			namespaces = namespaces.With(name, namespace)
 		}
 	}
-	return err
+	return namespaces, err
 }
 
 func asNamespace(object jsontext.Value) (name string, namespace inject.Namespace, isOne bool) {

@@ -82,11 +82,11 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	log, restore := setUpLog(o.logLevel, stderr)
 	defer restore()
 
-	file, config, err := o.loadConfiguration()
+	cluster, err := connect()
 	if err != nil {
 		return err
 	}
-	cluster, err := connect()
+	file, config, err := o.loadConfiguration((&rights{cluster.reviews, ownNamespace(), log}).checker(ctx))
 	if err != nil {
 		return err
 	}
@@ -103,13 +103,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
 	}
-	watch := snapshot.NewWatch(cluster.metadata, cluster.objects, store, log)
+	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, log)
 	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	keeper := newKeeper(cluster, store, watch, log)
-	if err := keeper.Register(registry); err != nil {
+	distributor := newDistributor(cluster, store, watch, log)
+	if err := errors.Join(keeper.Register(registry), distributor.Register(registry)); err != nil {
 		return err
 	}
 	reload := reloader{store: store, metrics: metrics, log: log}
@@ -122,7 +123,9 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	group.Go(func() error { return certificate.Start(running) })
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
-	group.Go(func() error { return keeper.Run(running) })
+	group.Go(func() error {
+		return lead(running, newLease(cluster, log), cluster.events, keeper.Lead, distributor.Lead)
+	})
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, watch, server.StartedChecker())))
 	})
@@ -189,8 +192,9 @@ func (r *reloader) refuse(err error) {
 		zap.String("config", r.store.Current().Settings.Hash()))
 }
 
-// loadConfiguration reads the configuration file, and gives it the access tokens that it needs.
-func (o *serveOptions) loadConfiguration() (*snapshot.File, *settings.Settings, error) {
+// loadConfiguration reads the configuration file, and gives it the access tokens that it needs. It refuses one, then and
+// later, that the check refuses.
+func (o *serveOptions) loadConfiguration(check func(*settings.Settings) error) (*snapshot.File, *settings.Settings, error) {
 	tokens, err := accessTokens(o.accessTokenFiles)
 	if err != nil {
 		return nil, nil, err
@@ -201,6 +205,9 @@ func (o *serveOptions) loadConfiguration() (*snapshot.File, *settings.Settings, 
 			return nil, err
 		}
 		if err := o.allowTokens(config.AnnotationProfiles(), tokens); err != nil {
+			return nil, err
+		}
+		if err := check(config); err != nil {
 			return nil, err
 		}
 		return config.WithAccessTokens(tokens)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 const served = `
@@ -86,7 +88,7 @@ func TestServeAcceptsATokenForAnnotations(t *testing.T) {
 	dir, _ := serveArgs(t, servedByAnnotation)
 	for _, files := range [][]string{{filepath.Join(dir, "token")}, {"seed=" + filepath.Join(dir, "token")}} {
 		o := serveOptions{config: filepath.Join(dir, "config.yaml"), exposeToken: true, accessTokenFiles: files}
-		if _, _, err := o.loadConfiguration(); err != nil {
+		if _, _, err := o.loadConfiguration(func(*settings.Settings) error { return nil }); err != nil {
 			t.Errorf("%v: %s", files, err)
 		}
 	}

@@ -42,7 +42,8 @@ func (c *Cluster) startAPIServer(run *Run) error {
 			_ = log.Close() // the processes have their own copies
 		}
 	}()
-	if err := configureAPIServer(server, run); err != nil {
+	configureAPIServer(server)
+	if err := c.configureAudit(server, run); err != nil {
 		return err
 	}
 	crlog.SetLogger(logr.Discard()) // envtest returns what it logs, and complains when it is not told where to
@@ -85,32 +86,15 @@ func keepTemporaryFiles(dir string) (restore func(), err error) {
 	}, nil
 }
 
-// auditPolicy has the audit log hold whatever is written, as it was asked for and answered, with the patches of all webhooks;
-// of Secrets and of service accounts' tokens, and of what is only read, the fact alone.
-const auditPolicy = `apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-  - level: Metadata
-    resources: [{group: "", resources: [secrets, serviceaccounts/token]}]
-  - level: Metadata
-    verbs: [get, list, watch]
-  - level: RequestResponse
-`
-
-// configureAPIServer makes envtest's API server an ordinary one, with an audit log.
-func configureAPIServer(server *envtest.APIServer, run *Run) error {
-	policy := filepath.Join(run.Dir, "audit-policy.yaml")
+// configureAPIServer makes envtest's API server an ordinary one.
+func configureAPIServer(server *envtest.APIServer) {
 	server.Configure().
-		Set("audit-policy-file", policy).
-		Set("audit-log-path", run.Log("audit")).
 		Set("service-cluster-ip-range", ServiceCIDR).
 		// envtest switches service accounts off, since it usually runs without the controllers that make them.
 		Disable("disable-admission-plugins").
 		// It listens on loopback, which is no address for an Endpoints object, and nobody looks for it there.
 		Set("advertise-address", "127.0.0.1").
 		Set("endpoint-reconciler-type", "none")
-	return os.WriteFile(policy, []byte(auditPolicy), 0o600)
 }
 
 func openLogs(run *Run, server *envtest.APIServer, etcd *envtest.Etcd) ([]*os.File, error) {

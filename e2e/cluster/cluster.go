@@ -26,11 +26,14 @@ type Cluster struct {
 	Kubeconfig string
 	// Kubectl is the path of a kubectl of the same version.
 	Kubectl string
+	// AuditLog is the file of the audit log; empty where there is none.
+	AuditLog string
 	// Existing is true for a cluster that Start did not make: what was put there has to be taken away again.
 	Existing bool
 
-	env        *envtest.Environment
-	components []*process.Process
+	auditPolicy string
+	env         *envtest.Environment
+	components  []*process.Process
 }
 
 // Connect uses a cluster that is there already, with the kubectl in PATH.
@@ -53,8 +56,11 @@ func Connect(kubeconfig string) (*Cluster, error) {
 
 // Start brings up a cluster from the binary that Build gave, with its files in the run's folder, and returns when pods
 // can be created and scheduled. What had been started when it fails is stopped.
-func Start(ctx context.Context, binary string, run *Run) (*Cluster, error) {
+func Start(ctx context.Context, binary string, run *Run, options ...Option) (*Cluster, error) {
 	c := &Cluster{Kubeconfig: filepath.Join(run.Dir, "kubeconfig"), Kubectl: filepath.Join(run.Dir, "bin", "kubectl")}
+	for _, option := range options {
+		option(c, run)
+	}
 	if err := c.start(ctx, binary, run); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the control plane: %w", err), c.Stop())
 	}

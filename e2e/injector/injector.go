@@ -27,6 +27,8 @@ type Options struct {
 	Flags []string
 	// Kubeconfig is the one that it is given; the cluster's own if empty.
 	Kubeconfig string
+	// Name tells replicas apart; lightstep-injector if empty.
+	Name string
 	// WebhookHost is the name or address under which the API server of an existing cluster reaches this machine.
 	WebhookHost string
 }
@@ -52,21 +54,36 @@ const (
 
 // New makes the certificates, picks the ports and registers the injector in the cluster. It does not run yet.
 func New(ctx context.Context, c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, error) {
-	i := &Injector{options: options, cluster: c, run: run}
-	ca, err := NewCA("webhook CA")
+	i, ca, err := prepare(c, run, options)
 	if err != nil {
-		return nil, err
-	}
-	if err := i.pickAddresses(); err != nil {
-		return nil, err
-	}
-	if i.certFile, i.keyFile, err = ca.WriteServing(run.Dir, i.serverName()); err != nil {
 		return nil, err
 	}
 	if err := i.register(ctx, ca.PEM); err != nil {
 		return nil, errors.Join(fmt.Errorf("register the webhook: %w", err), i.Unregister(ctx))
 	}
 	return i, nil
+}
+
+// NewUncalled is New for an injector that the API server does not call: it is not registered, and only its controllers
+// are of interest.
+func NewUncalled(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, error) {
+	i, _, err := prepare(c, run, options)
+	return i, err
+}
+
+func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, *CA, error) {
+	i := &Injector{options: options, cluster: c, run: run}
+	ca, err := NewCA("webhook CA")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := i.pickAddresses(); err != nil {
+		return nil, nil, err
+	}
+	if i.certFile, i.keyFile, err = ca.WriteServing(run.Dir, i.serverName()); err != nil {
+		return nil, nil, err
+	}
+	return i, ca, nil
 }
 
 // Start runs the injector, and returns when it says that it is ready.
@@ -112,7 +129,7 @@ func (i *Injector) Kill() {
 func (i *Injector) URL() string { return "https://" + i.listen + path }
 
 // LogFile is where its log goes.
-func (i *Injector) LogFile() string { return i.run.Log("lightstep-injector") }
+func (i *Injector) LogFile() string { return i.run.Log(cmp.Or(i.options.Name, "lightstep-injector")) }
 
 func (i *Injector) waitUntilReady(ctx context.Context) error {
 	last := errors.New("never asked")
@@ -128,6 +145,9 @@ func (i *Injector) waitUntilReady(ctx context.Context) error {
 	}
 	return nil
 }
+
+// PID is the process's.
+func (i *Injector) PID() int { return i.process.PID() }
 
 // Ready asks the injector whether it is ready, and returns why not.
 func (i *Injector) Ready(ctx context.Context) error {

@@ -52,6 +52,9 @@ func Start(spec Spec) (*Process, error) {
 	return p, nil
 }
 
+// PID is its number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the process has ended, however it did.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -58,7 +58,7 @@ func New(t *testing.T, root string) *Stage {
 	Check(t, err)
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
 	Check(t, err)
-	s.Cluster, err = cluster.Start(ctx, control, run)
+	s.Cluster, err = cluster.Start(ctx, control, run, cluster.WithAuditedBodies)
 	Check(t, err)
 	t.Cleanup(func() { Check(t, s.Cluster.Stop()) })
 	quiet := rest.CopyConfig(s.Cluster.Config)

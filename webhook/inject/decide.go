@@ -78,7 +78,7 @@ func Decide(req *Request, snap *Snapshot) Decision {
 		}
 	}
 	var d Decision
-	d.Namespace, d.NamespaceSeen = snap.Namespaces[req.Namespace]
+	d.Namespace, d.NamespaceSeen = snap.Namespaces.Get(req.Namespace)
 	d.NamespaceSeen = d.NamespaceSeen || snap.Offline
 	d.warnOptOut(&req.Pod)
 	d.resolve(req, snap)
@@ -183,7 +183,8 @@ func inExemptNamespace(req *Request, snap *Snapshot) bool {
 }
 
 func inUnlabelledNamespace(req *Request, snap *Snapshot) bool {
-	return snap.Namespaces[req.Namespace].Unlabelled
+	namespace, _ := snap.Namespaces.Get(req.Namespace)
+	return namespace.Unlabelled
 }
 
 func optedOut(req *Request, _ *Snapshot) bool { return req.Pod.Labels()[OptOutLabel] == "false" }

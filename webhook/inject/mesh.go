@@ -2,6 +2,7 @@ package inject
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 
@@ -183,22 +184,56 @@ func (p *planner) tellLack() {
 }
 
 func (p *planner) readyForLightstep() bool {
-	s, namespace, missing := &p.d.Settings, p.req.Namespace, p.d.Namespace.Missing
+	s, namespace := &p.d.Settings, p.req.Namespace
 	switch byAnnotation := s.AccessToken.Delivery == settings.DeliverByAnnotation; {
-	case s.Satellite.Secure && s.CACertificate != nil && missing[s.CACertificate.SecretName]:
-		p.warnf(CAMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.CACertificate.SecretName, namespace)
+	case s.Satellite.Secure && s.CACertificate != nil && p.lacksCA():
+		p.tellCAMissing()
 	case s.Satellite.Secure && s.CACertificate != nil && !p.sidecarHasCA():
 		p.warnf(CAMissing, "the sidecar cannot have the satellite CA at %s, so no tracer is set up: mend the conflict", s.CACertificate.MountPath)
 	case byAnnotation && !p.snap.Offline && !s.TokenAllowed(namespace):
 		p.warnf(TokenNotAllowed, "namespace %s is not in accessToken.allowedNamespaces of profile %s, so no tracer is set up", namespace, s.Profile)
 	case byAnnotation && !s.Token.Given():
 		p.warnf(TokenMissing, "no access token is given for profile %s, so no tracer is set up: use --access-token-file", s.Profile)
-	case !byAnnotation && missing[s.AccessToken.SecretName]:
-		p.warnf(TokenMissing, "Secret %s is not in namespace %s, so no tracer is set up: create it", s.AccessToken.SecretName, namespace)
+	case !byAnnotation && p.d.Namespace.Lacks(s.AccessToken.Secret()):
+		p.warnf(TokenMissing, "%s, so no tracer is set up: %s", p.lack(s.AccessToken.Secret()), p.tokenFix())
 	default:
 		return true
 	}
 	return false
+}
+
+// lacksCA tells whether the satellite CA is known not to be in the namespace.
+func (p *planner) lacksCA() bool { return p.d.Namespace.Lacks(p.d.Settings.CACertificate.Secret()) }
+
+// tellCAMissing warns, once, that what is mounted is empty.
+func (p *planner) tellCAMissing() {
+	if ca := p.d.Settings.CACertificate; !p.warned(CAMissing) {
+		p.warnf(CAMissing, "%s, so the satellite CA is not to be had and no tracer is set up: %s", p.lack(ca.Secret()), copyFix(ca.Source))
+	}
+}
+
+// lack says what is not there.
+func (p *planner) lack(secret settings.Secret) string {
+	if p.d.Namespace.Missing[secret.Name] {
+		return fmt.Sprintf("Secret %s is not in namespace %s", secret.Name, p.req.Namespace)
+	}
+	return fmt.Sprintf("Secret %s in namespace %s has no key %s", secret.Name, p.req.Namespace, secret.Key)
+}
+
+// copyFix says what brings a Secret that is not there.
+func copyFix(source *settings.Source) string {
+	if source == nil {
+		return "create it"
+	}
+	return "it is copied from Secret " + source.Name + " in the injector's own namespace, whose Events say why it is not"
+}
+
+func (p *planner) tokenFix() string {
+	token := &p.d.Settings.AccessToken
+	if token.Source != nil && !p.d.Settings.TokenAllowed(p.req.Namespace) {
+		return "add the namespace to accessToken.allowedNamespaces, or create it"
+	}
+	return copyFix(token.Source)
 }
 
 // tracing is the native tracer under the settings, with the token or a reference to it.

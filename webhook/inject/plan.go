@@ -77,6 +77,7 @@ func MakePlan(req *Request, snap *Snapshot, d *Decision) Plan {
 	p := planner{req: req, pod: &req.Pod, snap: snap, d: d, Plan: Plan{Tracer: istio.NoTracer, Warnings: d.Warnings}}
 	p.mountCA()
 	p.setUpMesh()
+	p.tellEmptyMount()
 	p.addVolume()
 	p.markInjected()
 	return p.Plan
@@ -102,6 +103,14 @@ func (p *planner) mountCA() {
 		if c := &p.pod.Spec.InitContainers[i]; c.native() {
 			p.mountInto(c, initContainers, i, ca)
 		}
+	}
+}
+
+// tellEmptyMount warns of a satellite CA that is mounted and not there: a workload's own tracer needs it as much as Istio's.
+func (p *planner) tellEmptyMount() {
+	mounted := len(p.Containers) > 0 || p.AskedIstio
+	if mounted && p.d.Settings.Satellite.Secure && p.lacksCA() {
+		p.tellCAMissing()
 	}
 }
 

@@ -293,17 +293,17 @@ func snapshots(t *testing.T) []*inject.Snapshot {
 			w.Tokens = map[string]string{settings.DefaultProfile: "seed-token"}
 		}
 		snap := w.Snapshot(t)
-		snap.Namespaces["pay"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "kept"}}
-		snap.Namespaces["odd"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/sampling": "50", "lightstep.com/custom-tags": "x=y"}}
-		snap.Namespaces["dark"] = inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "unheard-of"}}
-		snap.Namespaces["lost"] = inject.Namespace{Missing: map[string]bool{[]string{"lightstep.cacert", "lightstep-access-token"}[i%2]: true}}
-		snap.Namespaces["unlabelled"] = inject.Namespace{Unlabelled: true}
-		snap.Namespaces["mesh-off"] = inject.Namespace{IstioInjection: "disabled"}
-		snap.Namespaces["classic"] = inject.Namespace{IstioInjection: "enabled", Annotations: map[string]string{"lightstep.com/custom-tags": "x=y"}}
-		snap.Namespaces["canary"] = inject.Namespace{IstioRevision: "canary"}
-		snap.Namespaces["lost-rev"] = inject.Namespace{IstioRevision: "gone"}
-		snap.Namespaces["ambient"] = inject.Namespace{IstioDataplane: "ambient"}
-		snap.Namespaces["istio-system"] = inject.Namespace{}
+		snap.Namespaces = snap.Namespaces.With("pay", inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "kept"}})
+		snap.Namespaces = snap.Namespaces.With("odd", inject.Namespace{Annotations: map[string]string{"lightstep.com/sampling": "50", "lightstep.com/custom-tags": "x=y"}})
+		snap.Namespaces = snap.Namespaces.With("dark", inject.Namespace{Annotations: map[string]string{"lightstep.com/profile": "unheard-of"}})
+		snap.Namespaces = snap.Namespaces.With("lost", inject.Namespace{Missing: map[string]bool{[]string{"lightstep.cacert", "lightstep-access-token"}[i%2]: true}})
+		snap.Namespaces = snap.Namespaces.With("unlabelled", inject.Namespace{Unlabelled: true})
+		snap.Namespaces = snap.Namespaces.With("mesh-off", inject.Namespace{IstioInjection: "disabled"})
+		snap.Namespaces = snap.Namespaces.With("classic", inject.Namespace{IstioInjection: "enabled", Annotations: map[string]string{"lightstep.com/custom-tags": "x=y"}})
+		snap.Namespaces = snap.Namespaces.With("canary", inject.Namespace{IstioRevision: "canary"})
+		snap.Namespaces = snap.Namespaces.With("lost-rev", inject.Namespace{IstioRevision: "gone"})
+		snap.Namespaces = snap.Namespaces.With("ambient", inject.Namespace{IstioDataplane: "ambient"})
+		snap.Namespaces = snap.Namespaces.With("istio-system", inject.Namespace{})
 		snap.Mesh = meshes[i%len(meshes)]
 		all = append(all, snap)
 	}

@@ -12,8 +12,8 @@ type Snapshot struct {
 	Settings *settings.Settings
 	// OwnNamespace is the injector's own namespace, whose pods are never touched; empty offline.
 	OwnNamespace string
-	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled, by name.
-	Namespaces map[string]Namespace
+	// Namespaces holds the namespaces that carry the label lightstep.com/injection=enabled.
+	Namespaces Namespaces
 	// Mesh is what is known of the cluster's Istio; nil where that is nothing.
 	Mesh *istio.Mesh
 	// Version is the injector's own, for the status annotation.
@@ -33,6 +33,17 @@ type Namespace struct {
 	// IstioInjection, IstioRevision and IstioDataplane are the values of its labels istio-injection, istio.io/rev and
 	// istio.io/dataplane-mode.
 	IstioInjection, IstioRevision, IstioDataplane string
-	// Missing names the Secrets that are known not to be there (of those that the configuration names).
+	// Missing names the Secrets that are known not to be there (of those that the configuration names), and NoKey those
+	// that are, and are known not to have the key.
 	Missing map[string]bool
+	NoKey   map[settings.Secret]bool
+	// Awaits says that a Secret that is missing may be expected to come from the injector any moment.
+	Awaits bool
+	// Terminating says that the namespace is being deleted.
+	Terminating bool
+}
+
+// Lacks tells whether a Secret is known not to be of use: it is not there, or has not the key.
+func (n *Namespace) Lacks(secret settings.Secret) bool {
+	return n.Missing[secret.Name] || n.NoKey[secret]
 }

@@ -38,7 +38,6 @@ type Controller struct {
 	Snapshots Snapshots
 	Objects   dynamic.Interface
 	Metadata  metadata.Interface
-	Lease     Lease
 	Log       *zap.Logger
 	// Synced is closed once the snapshot has all that is in the cluster: before that, a namespace that it does not have
 	// may be labelled all the same.
@@ -48,27 +47,23 @@ type Controller struct {
 	states map[string]State
 }
 
-// Run keeps the objects until the context ends. It leads before it does anything, and asks the apiserver for nothing while
-// it is not to manage anything.
-func (c *Controller) Run(ctx context.Context) error {
+// Lead keeps the objects until the context ends. One process does so at a time. It asks the apiserver for nothing while the
+// configuration has it manage nothing.
+func (c *Controller) Lead(ctx context.Context) {
 	select {
 	case <-c.Synced:
 	case <-ctx.Done():
-		return nil
+		return
 	}
 	for c.until(ctx, managed) {
-		leading, stop := context.WithCancel(ctx)
+		managing, stop := context.WithCancel(ctx)
 		go func() {
 			defer stop()
-			c.until(leading, func(snap *inject.Snapshot) bool { return !managed(snap) })
+			c.until(managing, func(snap *inject.Snapshot) bool { return !managed(snap) })
 		}()
-		err := c.Lease.Lead(leading, c.lead)
+		c.manage(managing)
 		stop()
-		if err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 func managed(snap *inject.Snapshot) bool { return snap.Settings.Istio().Manage }
@@ -91,10 +86,10 @@ func (c *Controller) until(ctx context.Context, wanted func(*inject.Snapshot) bo
 	}
 }
 
-// lead does the work while this process leads.
-func (c *Controller) lead(ctx context.Context) {
-	c.Log.Info("mesh: leading")
-	defer c.Log.Info("mesh: no longer leading")
+// manage does the work.
+func (c *Controller) manage(ctx context.Context) {
+	c.Log.Info("mesh: managing")
+	defer c.Log.Info("mesh: no longer managing")
 	c.forget()
 	defer c.forget()
 	cluster := &cluster{objects: c.Objects, metadata: c.Metadata}
@@ -143,7 +138,7 @@ func (c *Controller) findIstio(ctx context.Context, cluster *cluster) []servedKi
 func (c *Controller) follow(ctx context.Context, cluster *cluster, queue workqueue.TypedInterface[string]) {
 	for {
 		snap, later := c.Snapshots.Now()
-		for name := range snap.Namespaces {
+		for name := range snap.Namespaces.All() {
 			queue.Add(name)
 		}
 		for _, name := range cluster.namespaces() {
@@ -287,7 +282,7 @@ func (c *Controller) note(namespace string, state State, err error) {
 func (c *Controller) retain(snap *inject.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.states, func(name string, _ State) bool { _, labelled := snap.Namespaces[name]; return !labelled })
+	maps.DeleteFunc(c.states, func(name string, _ State) bool { _, labelled := snap.Namespaces.Get(name); return !labelled })
 }
 
 // forget has the gauge say nothing while another process leads.

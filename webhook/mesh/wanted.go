@@ -47,7 +47,7 @@ type want struct {
 
 // wanted tells what is to become of a namespace.
 func wanted(snap *inject.Snapshot, name string) want {
-	namespace, labelled := snap.Namespaces[name]
+	namespace, labelled := snap.Namespaces.Get(name)
 	if !labelled || snap.Settings.Exempt(name) || name == snap.OwnNamespace {
 		return want{state: NotLabelled}
 	}
@@ -106,7 +106,7 @@ func ready(namespace *inject.Namespace, s *settings.Resolved) State {
 	switch {
 	case s.Satellite.Address == "":
 		return NotConfigured
-	case s.Satellite.Secure && s.CACertificate != nil && namespace.Missing[s.CACertificate.SecretName]:
+	case s.Satellite.Secure && s.CACertificate != nil && namespace.Lacks(s.CACertificate.Secret()):
 		return CAMissing
 	}
 	return Kept

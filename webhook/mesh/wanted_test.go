@@ -105,15 +105,15 @@ func TestWanted(t *testing.T) {
 		"no such revision":         {namespace: inject.Namespace{IstioRevision: "gone"}, mesh: canary, state: Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			snap := &inject.Snapshot{Settings: config, OwnNamespace: "lightstep-system", Mesh: c.mesh, Namespaces: map[string]inject.Namespace{}}
+			snap := &inject.Snapshot{Settings: config, OwnNamespace: "lightstep-system", Mesh: c.mesh}
 			asked := "shop"
 			switch c.name {
 			case "":
-				snap.Namespaces["shop"] = c.namespace
+				snap.Namespaces = snap.Namespaces.With("shop", c.namespace)
 			case "other":
-				snap.Namespaces["shop"], asked = c.namespace, "other"
+				snap.Namespaces, asked = snap.Namespaces.With("shop", c.namespace), "other"
 			default:
-				snap.Namespaces[c.name], asked = c.namespace, c.name
+				snap.Namespaces, asked = snap.Namespaces.With(c.name, c.namespace), c.name
 			}
 			got := wanted(snap, asked)
 			if got.state != c.state || got.export.direct != (c.direct || c.state == CAMissing || c.state == NotConfigured) {

@@ -58,6 +58,14 @@ type CACertificate struct {
 	Key        string    `json:"key"`
 	MountPath  string    `json:"mountPath"`
 	MountInto  MountInto `json:"mountInto"`
+	// Source is what is copied into labelled namespaces; null where the Secrets there are somebody else's work.
+	Source *Source `json:"source,omitzero"`
+}
+
+// Source is a Secret in the injector's own namespace, from which the Secrets in labelled namespaces are copied. It has the
+// same key as they.
+type Source struct {
+	Name string `json:"name"`
 }
 
 // MountInto says which containers get the mount.
@@ -75,7 +83,9 @@ type AccessToken struct {
 	SecretName string   `json:"secretName"`
 	Key        string   `json:"key"`
 	Delivery   Delivery `json:"delivery"`
-	// AllowedNamespaces are those whose pods may carry the token in an annotation; globs.
+	// Source is what is copied into the allowed namespaces; null where the injector hands out no token.
+	Source *Source `json:"source,omitzero"`
+	// AllowedNamespaces are those that may be given the token: a copy of its Secret, or an annotation; globs.
 	AllowedNamespaces []string `json:"allowedNamespaces"`
 }
 
@@ -151,6 +161,7 @@ func defaultProfile() Profile {
 func defaultCACertificate() CACertificate {
 	return CACertificate{
 		SecretName: "lightstep.cacert", Key: "cacert.pem", MountPath: "/etc/lightstep", MountInto: MountIntoAll,
+		Source: &Source{Name: "lightstep.cacert"},
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 type Settings struct {
 	configuration Configuration
 	profiles      map[string]*compiledProfile
+	named         named
 	hash          string
 }
 
@@ -157,6 +158,7 @@ func compile(config Configuration, tokens map[string]Token) *Settings {
 		s.profiles[name] = compiled
 		_, _ = sum.Write([]byte(compiled.hash))
 	}
+	s.named = namedBy(s.profiles)
 	s.hash = hex.EncodeToString(sum.Sum(nil))[:hashLength]
 	return s
 }
@@ -164,7 +166,14 @@ func compile(config Configuration, tokens map[string]Token) *Settings {
 // hashLength of the digits that tell one configuration from another; enough for an eye and for `status`.
 const hashLength = 12
 
+// hashOf covers what a pod gets; where its Secrets are copied from makes no difference to it.
 func hashOf(name string, profile Profile) string {
+	if ca := profile.CACertificate; ca != nil {
+		mounted := *ca
+		mounted.Source = nil
+		profile.CACertificate = &mounted
+	}
+	profile.AccessToken.Source = nil
 	text, err := json.Marshal(struct {
 		Name    string
 		Profile Profile
@@ -233,17 +242,4 @@ func (s *Settings) AnnotationProfiles() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// SecretNames names the Secrets that pods may be given, each once, sorted.
-func (s *Settings) SecretNames() []string {
-	var names []string
-	for _, profile := range s.profiles {
-		if profile.CACertificate != nil {
-			names = append(names, profile.CACertificate.SecretName)
-		}
-		names = append(names, profile.AccessToken.SecretName)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -249,7 +249,7 @@ func (s *Settings) Exempt(namespace string) bool {
 	return matches(s.configuration.ExemptNamespaces, namespace)
 }
 
-// TokenAllowed tells whether the pods of a namespace may carry the token in an annotation.
+// TokenAllowed tells whether a namespace may be given the token: a copy of its Secret, or an annotation.
 func (r *Resolved) TokenAllowed(namespace string) bool {
 	return matches(r.AccessToken.AllowedNamespaces, namespace)
 }

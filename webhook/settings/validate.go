@@ -48,6 +48,7 @@ func validate(c *Configuration) []error {
 	for _, name := range slices.Sorted(maps.Keys(c.Profiles)) {
 		p.profile("profiles."+name, name, c.Profiles[name])
 	}
+	p.secrets(c)
 	p.overrides("overrides.namespace", c.Overrides.Namespace, SettingProfile, SettingSampling, SettingCustomTags)
 	p.overrides("overrides.pod", c.Overrides.Pod, SettingSampling, SettingCustomTags)
 	p.istio("istio", c.Istio)
@@ -131,6 +132,7 @@ func hostPortOf(rest string) string {
 
 func (p *problems) caCertificate(field string, ca CACertificate) {
 	p.secretKey(field, ca.SecretName, ca.Key)
+	p.source(field+".source", ca.Source)
 	if err := checkMountPath(ca.MountPath); err != nil {
 		p.add(field+".mountPath", ca.MountPath, err.Error())
 	}
@@ -174,7 +176,42 @@ func (p *problems) accessToken(field string, t AccessToken) {
 	if t.Delivery != DeliverBySecret && t.Delivery != DeliverByAnnotation {
 		p.add(field+".delivery", string(t.Delivery), "write secret or annotation")
 	}
+	p.source(field+".source", t.Source)
 	p.globs(field+".allowedNamespaces", t.AllowedNamespaces)
+}
+
+func (p *problems) source(field string, source *Source) {
+	if source != nil && len(validation.IsDNS1123Subdomain(source.Name)) > 0 {
+		p.add(field+".name", source.Name, "write the name of a Secret in the injector's own namespace, or null to copy nothing")
+	}
+}
+
+// secrets keeps satellite CAs and access tokens in Secrets of different names: of a token's Secret nothing but the metadata
+// is ever read where it is not the source, and a copy holds one key.
+func (p *problems) secrets(c *Configuration) {
+	cas := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Profiles)) {
+		ca := c.Profiles[name].CACertificate
+		if ca == nil {
+			continue
+		}
+		cas[ca.SecretName] = "profiles." + name + ".caCertificate.secretName"
+		if ca.Source != nil {
+			cas[ca.Source.Name] = "profiles." + name + ".caCertificate.source.name"
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Profiles)) {
+		token, field := c.Profiles[name].AccessToken, "profiles."+name+".accessToken"
+		if of, taken := cas[token.SecretName]; taken {
+			p.add(field+".secretName", token.SecretName, "it is the Secret of "+of+", too: keep the token in one of its own")
+		}
+		if token.Source == nil {
+			continue
+		}
+		if of, taken := cas[token.Source.Name]; taken {
+			p.add(field+".source.name", token.Source.Name, "it is the Secret of "+of+", too: keep the token in one of its own")
+		}
+	}
 }
 
 func (p *problems) secretKey(field, name, key string) {
@@ -261,6 +298,9 @@ func (s *Settings) Advice() []string {
 		profile, field := s.profiles[name], "profiles."+name
 		if profile.Satellite.Address == "" {
 			advice = append(advice, field+".satellite.address is empty: pods pass unchanged until it is set to host:port")
+		}
+		if profile.AccessToken.Source != nil && len(profile.AccessToken.AllowedNamespaces) == 0 {
+			advice = append(advice, field+".accessToken.source is set, and allowedNamespaces is empty: the token is copied nowhere")
 		}
 		if !profile.Satellite.Secure {
 			advice = append(advice, field+".satellite.secure is false: spans and the access token go in the clear")

@@ -249,7 +249,7 @@ func providersOf(telemetry *unstructured.Unstructured) []string {
 // Lacks tells what the mesh still lacks for each labelled namespace that is in it.
 func Lacks(snap *inject.Snapshot) map[string]istio.Lack {
 	lacks := map[string]istio.Lack{}
-	for name, namespace := range snap.Namespaces {
+	for name, namespace := range snap.Namespaces.All() {
 		member := snap.Mesh.Find(istio.Labels{NamespaceInjection: namespace.IstioInjection, NamespaceRevision: namespace.IstioRevision})
 		lacks[name] = snap.Mesh.Lacks(member.Revision, name, snap.Settings.Istio().Provider)
 	}

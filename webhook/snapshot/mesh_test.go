@@ -99,9 +99,10 @@ func TestMeshByWatch(t *testing.T) {
 	shop := namespace("shop", nil)
 	shop.Labels = map[string]string{"istio-injection": "enabled"}
 	api.watches[watchNamespaces] <- event(t, "ADDED", shop)
-	for _, key := range []string{watchNamespaces, watchCA, watchToken, watchTags} {
+	for _, key := range []string{watchNamespaces, watchToken, watchTags} {
 		api.watches[key] <- listed(t)
 	}
+	api.watches[watchCA] <- listedSecrets
 	api.watches[watchIstio] <- objectEvent(t, "ADDED", configMap("istio", nil, map[string]any{"mesh": "extensionProviders: [{name: lightstep, opentelemetry: {}}]"}))
 	api.watches[watchIstio] <- objectEvent(t, "ADDED", configMap("istio-sidecar-injector", nil, map[string]any{"values": `{"global": {"tag": 1.24}}`}))
 	api.watches[watchIstio] <- listedObjects

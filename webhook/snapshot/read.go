@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
@@ -20,8 +21,8 @@ import (
 // Read makes, once and with no watch, the snapshot that an injector has of one namespace: of the same subjects, reduced
 // alike. The store holds the configuration. What may not be read leaves the snapshot without a claim, as it leaves a
 // watch's, and is told in unread.
-func Read(ctx context.Context, meta metadata.Interface, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
-	w := &Watch{Metadata: meta, Objects: objects, Store: store, secretsIn: namespace}
+func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
+	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
 	found, err := meta.Resource(namespacesResource()).Get(ctx, namespace, metav1.GetOptions{})
 	if err != nil {
 		return nil, nil, fmt.Errorf("read namespace %s: %w", namespace, err)
@@ -35,9 +36,9 @@ func Read(ctx context.Context, meta metadata.Interface, objects dynamic.Interfac
 		}
 	}
 	read := *w.Store.Current()
-	known := read.Namespaces[namespace]
+	known, _ := read.Namespaces.Get(namespace)
 	known.Unlabelled = found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled
-	read.Namespaces = map[string]inject.Namespace{namespace: known}
+	read.Namespaces = read.Namespaces.With(namespace, known)
 	return &read, unread, nil
 }
 

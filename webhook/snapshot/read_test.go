@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
@@ -64,6 +65,7 @@ func whole(kind, apiVersion string, objects ...*unstructured.Unstructured) map[s
 // shop is a cluster with one namespace and one control plane.
 func shop(t *testing.T) (answers, []*unstructured.Unstructured) {
 	t.Helper()
+	tokenSecret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: token}}
 	labelled := namespace("shop", map[string]string{"lightstep.com/sampling": "5"})
 	labelled.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}
 	labelled.Labels = map[string]string{inject.NamespaceLabel: "enabled", istio.NamespaceInjectionLabel: "enabled"}
@@ -72,9 +74,9 @@ func shop(t *testing.T) (answers, []*unstructured.Unstructured) {
 		configMap("istio-sidecar-injector", nil, map[string]any{"values": `{"global":{"tag":"1.31.0"}}`}),
 	}
 	return answers{
-		"/api/v1/namespaces/shop": labelled,
-		"/api/v1/namespaces/shop/secrets metadata.name=" + ca:    partial(),
-		"/api/v1/namespaces/shop/secrets metadata.name=" + token: partial(secretIn("shop")...),
+		"/api/v1/namespaces/shop":                                                          labelled,
+		"/api/v1/namespaces/shop/secrets metadata.name=" + ca:                              whole("Secret", "v1"),
+		"/api/v1/namespaces/shop/secrets metadata.name=" + token:                           partial(tokenSecret),
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations istio.io/tag": partial(tagged("prod", "default")),
 		"/api/v1/namespaces/istio-system/configmaps":                                       whole("ConfigMap", "v1", planes...),
 		"/apis/telemetry.istio.io/v1alpha1/telemetries":                                    whole("Telemetry", "telemetry.istio.io/v1alpha1"),
@@ -94,7 +96,11 @@ func read(t *testing.T, a answers) (*inject.Snapshot, []error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap, unread, err := Read(t.Context(), meta, objects, NewStore(configuration(t, ca), "", "v1"), "shop")
+	core, err := typedcorev1.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, unread, err := Read(t.Context(), meta, core, objects, NewStore(configuration(t, ca), "", "v1"), "shop")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,16 +116,18 @@ func TestRead(t *testing.T) {
 	}
 	told := NewStore(configuration(t, ca), "", "v1")
 	told.ReplaceNamespaces([]*metav1.PartialObjectMetadata{a["/api/v1/namespaces/shop"].(*metav1.PartialObjectMetadata)})
-	told.ReplaceSecrets(ca, nil)
+	told.ReplaceSecrets(ca, secretIn())
 	told.ReplaceSecrets(token, secretIn("shop"))
 	told.ReplaceControlPlanes("istio-system", planes)
 	told.ReplaceTags([]*metav1.PartialObjectMetadata{tagged("prod", "default")})
 	told.ReplaceTelemetries(nil)
 	want := told.Current()
-	if diff := cmp.Diff(want.Namespaces, snap.Namespaces) + cmp.Diff(want.Mesh, snap.Mesh); diff != "" {
+	toldOf, _ := want.Namespaces.Get("shop")
+	readOf, _ := snap.Namespaces.Get("shop")
+	if diff := cmp.Diff(toldOf, readOf) + cmp.Diff(want.Mesh, snap.Mesh); diff != "" {
 		t.Errorf("told (-) and read (+):\n%s", diff)
 	}
-	if len(want.Namespaces["shop"].Missing) != 1 || want.Mesh.Tags["prod"] != "default" {
+	if len(toldOf.Missing) != 1 || want.Mesh.Tags["prod"] != "default" {
 		t.Errorf("the comparison has nothing in it: %+v", want)
 	}
 }
@@ -133,8 +141,8 @@ func TestReadForbidden(t *testing.T) {
 		}
 	}
 	snap, unread := read(t, a)
-	if snap.Mesh != nil || snap.Namespaces["shop"].Missing != nil {
-		t.Errorf("it claims %+v", snap)
+	if namespace, _ := snap.Namespaces.Get("shop"); snap.Mesh != nil || namespace.Missing != nil {
+		t.Errorf("it claims %+v, %+v", snap.Mesh, namespace)
 	}
 	said := fmt.Sprint(unread)
 	for _, name := range []string{"secrets " + ca, "secrets " + token, "Istio's tags", "Istio's Telemetries", "Istio's ConfigMaps in istio-system"} {
@@ -153,7 +161,7 @@ func TestReadUnlabelled(t *testing.T) {
 	a["/api/v1/namespaces/shop"].(*metav1.PartialObjectMetadata).Labels = nil
 	delete(a, "/apis/telemetry.istio.io/v1alpha1/telemetries")
 	snap, unread := read(t, a)
-	if !snap.Namespaces["shop"].Unlabelled || snap.Mesh.Telemetry == nil || len(unread) > 0 {
+	if namespace, _ := snap.Namespaces.Get("shop"); !namespace.Unlabelled || snap.Mesh.Telemetry == nil || len(unread) > 0 {
 		t.Errorf("%+v, %v", snap.Namespaces, unread)
 	}
 }

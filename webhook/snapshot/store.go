@@ -3,12 +3,16 @@ package snapshot
 import (
 	"context"
 	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
@@ -21,10 +25,16 @@ type Store struct {
 	// mu serialises the writers, which change what follows and then publish a snapshot of it.
 	mu         sync.Mutex
 	namespaces map[string]inject.Namespace
-	// secrets has an entry for each Secret name of the configuration: the namespaces that have such a Secret, nil until
-	// the watch has told them all.
-	secrets map[string]map[string]bool
+	// fresh has the namespaces that were first seen to be labelled a short while ago, and what ends that.
+	fresh map[string]*time.Timer
+	// secrets has an entry for each Secret name of the configuration: what is kept of the Secrets of that name, by
+	// namespace, nil until the watch has told them all.
+	secrets map[string]map[string]*distribute.Found
+	// sources are those of the configuration of which something is known.
+	sources map[settings.Secret]*distribute.Source
 	mesh    meshParts
+	// listeners are called, after the snapshot is published, with the namespaces in which something has changed.
+	listeners map[*func(string)]struct{}
 }
 
 // published is a snapshot and the news that there is a later one.
@@ -37,6 +47,9 @@ type published struct {
 func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 	s := &Store{
 		namespaces: map[string]inject.Namespace{},
+		fresh:      map[string]*time.Timer{},
+		sources:    map[settings.Secret]*distribute.Source{},
+		listeners:  map[*func(string)]struct{}{},
 		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
 	}
 	s.secrets = secretsOf(config, nil)
@@ -45,7 +58,6 @@ func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 			Settings:     config,
 			OwnNamespace: ownNamespace,
 			Version:      version,
-			Namespaces:   map[string]inject.Namespace{},
 		},
 		superseded: make(chan struct{}),
 	})
@@ -61,11 +73,18 @@ func (s *Store) Now() (*inject.Snapshot, <-chan struct{}) {
 	return now.snapshot, now.superseded
 }
 
-// WaitFor returns the first snapshot that has the namespace, or the current one when the context ends before that.
+// Awaits tells whether a snapshot lacks the namespace, or a Secret there that is about to come.
+func Awaits(snap *inject.Snapshot, name string) bool {
+	namespace, seen := snap.Namespaces.Get(name)
+	return !seen || namespace.Awaits
+}
+
+// WaitFor returns the first snapshot that awaits nothing of the namespace, or the current one when the context ends before
+// that.
 func (s *Store) WaitFor(ctx context.Context, namespace string) *inject.Snapshot {
 	for {
 		now := s.current.Load()
-		if _, seen := now.snapshot.Namespaces[namespace]; seen {
+		if !Awaits(now.snapshot, namespace) {
 			return now.snapshot
 		}
 		select {
@@ -81,40 +100,69 @@ func (s *Store) UseSettings(config *settings.Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets = secretsOf(config, s.secrets)
+	sources := config.Sources()
+	maps.DeleteFunc(s.sources, func(of settings.Secret, _ *distribute.Source) bool { return !slices.Contains(sources, of) })
 	next := *s.Current()
 	next.Settings = config
-	next.Namespaces = s.everyNamespace()
 	s.mesh.keep(config.Istio().Namespaces)
 	next.Mesh = s.mesh.build(config.Istio().Namespaces)
+	next.Namespaces = s.everyNamespace(config)
 	s.publish(&next)
-}
-
-// secretsOf has an entry for each name of the configuration, with what is known of it already.
-func secretsOf(config *settings.Settings, known map[string]map[string]bool) map[string]map[string]bool {
-	secrets := map[string]map[string]bool{}
-	for _, name := range config.SecretNames() {
-		secrets[name] = known[name]
-	}
-	return secrets
+	s.tell("")
 }
 
 // ReplaceNamespaces takes the whole list of labelled namespaces.
 func (s *Store) ReplaceNamespaces(list []*metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.namespaces
 	s.namespaces = make(map[string]inject.Namespace, len(list))
 	for _, object := range list {
-		s.namespaces[object.Name] = reduce(object)
+		s.label(object, before)
 	}
-	s.publishNamespaces(s.everyNamespace())
+	for name := range s.fresh {
+		if _, still := s.namespaces[name]; !still {
+			s.age(name)
+		}
+	}
+	s.publishNamespaces(s.everyNamespace(s.Current().Settings))
+	s.tell("")
 }
 
 // SetNamespace takes a namespace that is labelled, or that has changed.
 func (s *Store) SetNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.namespaces[object.Name] = reduce(object)
+	s.label(object, s.namespaces)
 	s.publishNamespace(object.Name)
+	s.tell(object.Name)
+}
+
+// label notes a labelled namespace; one that was none before is fresh for a while.
+func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]inject.Namespace) {
+	name := object.Name
+	if _, known := before[name]; !known && s.fresh[name] == nil {
+		s.fresh[name] = time.AfterFunc(freshFor, func() { s.grow(name) })
+	}
+	s.namespaces[name] = reduce(object)
+}
+
+// grow ends a namespace's being fresh.
+func (s *Store) grow(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age(name)
+	if namespace, _ := s.Current().Namespaces.Get(name); namespace.Awaits {
+		s.publishNamespace(name)
+	}
+}
+
+// age forgets that a namespace is fresh.
+func (s *Store) age(name string) {
+	if timer := s.fresh[name]; timer != nil {
+		timer.Stop()
+		delete(s.fresh, name)
+	}
 }
 
 // RemoveNamespace takes a namespace that is gone, or no longer labelled.
@@ -122,40 +170,9 @@ func (s *Store) RemoveNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.namespaces, object.Name)
+	s.age(object.Name)
 	s.publishNamespace(object.Name)
-}
-
-// ReplaceSecrets takes the whole list of the Secrets of one name.
-func (s *Store) ReplaceSecrets(name string, list []*metav1.PartialObjectMetadata) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, wanted := s.secrets[name]; !wanted {
-		return
-	}
-	in := make(map[string]bool, len(list))
-	for _, object := range list {
-		in[object.Namespace] = true
-	}
-	s.secrets[name] = in
-	s.publishNamespaces(s.everyNamespace())
-}
-
-// SetSecret takes the news that one namespace has a Secret, or no longer has it.
-func (s *Store) SetSecret(name, namespace string, present bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	in := s.secrets[name]
-	if in == nil || in[namespace] == present {
-		return
-	}
-	if present {
-		in[namespace] = true
-	} else {
-		delete(in, namespace)
-	}
-	if _, labelled := s.namespaces[namespace]; labelled {
-		s.publishNamespace(namespace)
-	}
+	s.tell(object.Name)
 }
 
 // reduce keeps what some rule reads of a namespace.
@@ -165,6 +182,7 @@ func reduce(object *metav1.PartialObjectMetadata) inject.Namespace {
 		IstioInjection: object.Labels[istio.NamespaceInjectionLabel],
 		IstioRevision:  object.Labels[istio.RevisionLabel],
 		IstioDataplane: object.Labels[istio.DataplaneModeLabel],
+		Terminating:    object.DeletionTimestamp != nil,
 	}
 	for key, value := range object.Annotations {
 		if !strings.HasPrefix(key, ours) {
@@ -178,42 +196,35 @@ func reduce(object *metav1.PartialObjectMetadata) inject.Namespace {
 	return reduced
 }
 
-// everyNamespace builds all namespaces anew.
-func (s *Store) everyNamespace() map[string]inject.Namespace {
-	built := make(map[string]inject.Namespace, len(s.namespaces))
+// everyNamespace builds all namespaces anew, under a configuration.
+func (s *Store) everyNamespace(config *settings.Settings) inject.Namespaces {
+	var built inject.Namespaces
 	for name := range s.namespaces {
-		built[name] = s.build(name)
+		built = built.With(name, s.build(name, config))
 	}
 	return built
 }
 
-// build joins a namespace with what is known of its Secrets.
-func (s *Store) build(name string) inject.Namespace {
-	namespace := s.namespaces[name]
-	for secret, in := range s.secrets {
-		if in == nil || in[name] {
-			continue
-		}
-		if namespace.Missing == nil {
-			namespace.Missing = map[string]bool{}
-		}
-		namespace.Missing[secret] = true
-	}
-	return namespace
-}
-
-// publishNamespace publishes a snapshot that differs in one namespace.
+// publishNamespace publishes a snapshot that differs in one namespace, if it does.
 func (s *Store) publishNamespace(name string) {
-	next := maps.Clone(s.Current().Namespaces)
-	if _, labelled := s.namespaces[name]; labelled {
-		next[name] = s.build(name)
-	} else {
-		delete(next, name)
+	now := s.Current()
+	before, was := now.Namespaces.Get(name)
+	_, is := s.namespaces[name]
+	var built inject.Namespace
+	if is {
+		built = s.build(name, now.Settings)
 	}
-	s.publishNamespaces(next)
+	if is == was && reflect.DeepEqual(before, built) {
+		return
+	}
+	if is {
+		s.publishNamespaces(now.Namespaces.With(name, built))
+	} else {
+		s.publishNamespaces(now.Namespaces.Without(name))
+	}
 }
 
-func (s *Store) publishNamespaces(namespaces map[string]inject.Namespace) {
+func (s *Store) publishNamespaces(namespaces inject.Namespaces) {
 	next := *s.Current()
 	next.Namespaces = namespaces
 	s.publish(&next)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -45,12 +46,12 @@ func namespace(name string, annotations map[string]string) *metav1.PartialObject
 	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations}}
 }
 
-func secretIn(namespaces ...string) []*metav1.PartialObjectMetadata {
-	var list []*metav1.PartialObjectMetadata
+func secretIn(namespaces ...string) map[string]*distribute.Found {
+	all := map[string]*distribute.Found{}
 	for _, namespace := range namespaces {
-		list = append(list, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}})
+		all[namespace] = &distribute.Found{}
 	}
-	return list
+	return all
 }
 
 func TestNamespacesAreReduced(t *testing.T) {
@@ -63,7 +64,7 @@ func TestNamespacesAreReduced(t *testing.T) {
 		"shop": {Annotations: map[string]string{"lightstep.com/profile": "seed"}, IstioInjection: "enabled"},
 		"bare": {},
 	}
-	if diff := cmp.Diff(want, store.Current().Namespaces); diff != "" {
+	if diff := cmp.Diff(want, maps.Collect(store.Current().Namespaces.All())); diff != "" {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
 	}
 	if got := store.Current(); got.OwnNamespace != "injector" || got.Version != "v1" {
@@ -85,8 +86,8 @@ func TestMissingSecrets(t *testing.T) {
 		}, missing{"a": nil, "b": nil}},
 		{"a list makes its absences known", func() { store.ReplaceSecrets(ca, secretIn("a", "unlabelled")) }, missing{"a": nil, "b": {ca}}},
 		{"the other Secret has its own watch", func() { store.ReplaceSecrets(token, secretIn()) }, missing{"a": {token}, "b": {token, ca}}},
-		{"one appears", func() { store.SetSecret(ca, "b", true) }, missing{"a": {token}, "b": {token}}},
-		{"one goes", func() { store.SetSecret(ca, "a", false) }, missing{"a": {token, ca}, "b": {token}}},
+		{"one appears", func() { store.SetSecret(ca, "b", &distribute.Found{}) }, missing{"a": {token}, "b": {token}}},
+		{"one goes", func() { store.SetSecret(ca, "a", nil) }, missing{"a": {token, ca}, "b": {token}}},
 		{"a namespace is labelled later", func() { store.SetNamespace(namespace("unlabelled", nil)) }, missing{"a": {token, ca}, "b": {token}, "unlabelled": {token}}},
 		{"a namespace goes", func() { store.RemoveNamespace(namespace("a", nil)) }, missing{"b": {token}, "unlabelled": {token}}},
 		{"a Secret nobody configured is no news", func() { store.ReplaceSecrets("other", secretIn()) }, missing{"b": {token}, "unlabelled": {token}}},
@@ -95,7 +96,7 @@ func TestMissingSecrets(t *testing.T) {
 		{"the old name's watch is late", func() { store.ReplaceSecrets(ca, secretIn()) }, missing{"b": {token}, "unlabelled": {token, "other"}}},
 	} {
 		before := store.Current()
-		unchanged := maps.Clone(before.Namespaces)
+		unchanged := maps.Collect(before.Namespaces.All())
 		step.news()
 		want := map[string]inject.Namespace{}
 		for name, secrets := range step.want {
@@ -108,10 +109,10 @@ func TestMissingSecrets(t *testing.T) {
 			}
 			want[name] = inject.Namespace{Missing: set}
 		}
-		if diff := cmp.Diff(want, store.Current().Namespaces); diff != "" {
+		if diff := cmp.Diff(want, maps.Collect(store.Current().Namespaces.All())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
-		if diff := cmp.Diff(unchanged, before.Namespaces); diff != "" {
+		if diff := cmp.Diff(unchanged, maps.Collect(before.Namespaces.All())); diff != "" {
 			t.Errorf("%s: the snapshot in use was changed (-was +is):\n%s", step.name, diff)
 		}
 	}
@@ -144,7 +145,7 @@ func TestWaitFor(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				start := time.Now()
-				_, seen := store.WaitFor(ctx, "shop").Namespaces["shop"]
+				_, seen := store.WaitFor(ctx, "shop").Namespaces.Get("shop")
 				if waited := time.Since(start); seen != test.want || waited != test.waited {
 					t.Errorf("seen %t after %s; want %t after %s", seen, waited, test.want, test.waited)
 				}

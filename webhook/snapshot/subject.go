@@ -1,6 +1,9 @@
 package snapshot
 
 import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -8,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 )
 
@@ -37,8 +41,13 @@ func (w *Watch) subjects() map[string]subject {
 		"Istio's tags":        w.tags(),
 		"Istio's Telemetries": w.telemetries(),
 	}
-	for _, name := range config.SecretNames() {
-		all["secrets "+name] = w.secrets(name)
+	for _, secret := range config.Secrets() {
+		all["secrets "+secret.Name] = w.secrets(secret.Name, secret.Token)
+	}
+	if w.Store.Current().OwnNamespace != "" {
+		for _, secret := range config.Sources() {
+			all["source "+secret.Name] = w.sources(secret.Name)
+		}
 	}
 	for _, namespace := range config.Istio().Namespaces {
 		all["Istio's ConfigMaps in "+namespace] = w.controlPlanes(namespace)
@@ -59,19 +68,77 @@ func (w *Watch) namespaces() subject {
 	})
 }
 
-// secrets watches one name, in all namespaces unless told otherwise, by a field selector, the one form of watch that RBAC can limit to a name.
-func (w *Watch) secrets(name string) subject {
-	named := func(o *metav1.ListOptions) {
+// secrets watches one name, in all namespaces unless told otherwise, by a field selector, the one form of watch that RBAC can
+// limit to a name. Of an access token's Secret the metadata alone is read.
+func (w *Watch) secrets(name string, token bool) subject {
+	named := namedSecret(name)
+	if token {
+		resource := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+		s := w.metadata(resource, named, false, reducer[*metav1.PartialObjectMetadata]{
+			replace: func(list []*metav1.PartialObjectMetadata) {
+				w.Store.ReplaceSecrets(name, found(list, func(o *metav1.PartialObjectMetadata) distribute.Found { return distribute.OfMetadata(&o.ObjectMeta) }))
+			},
+			set: func(o *metav1.PartialObjectMetadata) {
+				found := distribute.OfMetadata(&o.ObjectMeta)
+				w.Store.SetSecret(name, o.Namespace, &found)
+			},
+			remove: func(o *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, o.Namespace, nil) },
+		})
+		s.from.choices = []lister{fromMetadata(w.Metadata.Resource(resource).Namespace(w.secretsIn))}
+		return s
+	}
+	return w.wholeSecrets(w.secretsIn, named, reducer[*corev1.Secret]{
+		replace: func(list []*corev1.Secret) { w.Store.ReplaceSecrets(name, found(list, distribute.OfSecret)) },
+		set: func(o *corev1.Secret) {
+			found := distribute.OfSecret(o)
+			w.Store.SetSecret(name, o.Namespace, &found)
+		},
+		remove: func(o *corev1.Secret) { w.Store.SetSecret(name, o.Namespace, nil) },
+	})
+}
+
+func found[T metav1.Object](list []T, reduce func(T) distribute.Found) map[string]*distribute.Found {
+	all := make(map[string]*distribute.Found, len(list))
+	for _, object := range list {
+		found := reduce(object)
+		all[object.GetNamespace()] = &found
+	}
+	return all
+}
+
+// sources watches a Secret of the injector's own namespace.
+func (w *Watch) sources(name string) subject {
+	return w.wholeSecrets(w.Store.Current().OwnNamespace, namedSecret(name), reducer[*corev1.Secret]{
+		replace: func(list []*corev1.Secret) {
+			if len(list) == 0 {
+				w.Store.SetSource(name, nil)
+			}
+			for _, object := range list {
+				w.Store.SetSource(name, object)
+			}
+		},
+		set:    func(o *corev1.Secret) { w.Store.SetSource(name, o) },
+		remove: func(*corev1.Secret) { w.Store.SetSource(name, nil) },
+	})
+}
+
+func namedSecret(name string) func(*metav1.ListOptions) {
+	return func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	}
-	resource := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
-	s := w.metadata(resource, named, false, reducer[*metav1.PartialObjectMetadata]{
-		replace: func(list []*metav1.PartialObjectMetadata) { w.Store.ReplaceSecrets(name, list) },
-		set:     func(object *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, object.Namespace, true) },
-		remove:  func(object *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, object.Namespace, false) },
-	})
-	s.from.choices = []lister{fromMetadata(w.Metadata.Resource(resource).Namespace(w.secretsIn))}
-	return s
+}
+
+func (w *Watch) wholeSecrets(namespace string, tweak func(*metav1.ListOptions), into reducer[*corev1.Secret]) subject {
+	client := w.Secrets.Secrets(namespace)
+	whole := lister{
+		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
+		watch: client.Watch,
+	}
+	return subject{
+		from:    &source{choices: []lister{whole}, tweak: tweak, client: client},
+		example: &corev1.Secret{},
+		into:    into.store,
+	}
 }
 
 // tags watches the webhook configurations that stand for tags.

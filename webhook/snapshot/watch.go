@@ -8,21 +8,26 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/dynamic"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 // Watch feeds a store from a cluster.
 type Watch struct {
-	// Metadata reads metadata alone: a Secret's data never enters this process.
+	// Metadata reads metadata alone.
 	Metadata metadata.Interface
+	// Secrets reads the Secrets of the satellite CA, which are reduced at once, and what is copied.
+	Secrets typedcorev1.SecretsGetter
 	// Objects reads whole objects: Istio's ConfigMaps and Telemetry resources, which are reduced at once.
 	Objects dynamic.Interface
 	Store   *Store
 	Log     *zap.Logger
 
-	// secretsIn limits the Secrets to those of one namespace.
+	// secretsIn limits the Secrets of labelled namespaces to those of one; empty for all.
 	secretsIn string
 
 	mu      sync.Mutex
@@ -31,8 +36,8 @@ type Watch struct {
 }
 
 // NewWatch makes a watch; Run starts it.
-func NewWatch(meta metadata.Interface, objects dynamic.Interface, store *Store, log *zap.Logger) *Watch {
-	w := &Watch{Metadata: meta, Objects: objects, Store: store, Log: log, pending: map[string]bool{}, synced: make(chan struct{})}
+func NewWatch(meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, log *zap.Logger) *Watch {
+	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, Log: log, pending: map[string]bool{}, synced: make(chan struct{})}
 	for name := range w.subjects() {
 		w.pending[name] = true
 	}
@@ -47,8 +52,16 @@ func (w *Watch) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	stops := map[string]func(){}
+	var config *settings.Settings // what is watched goes by the configuration alone
 	for {
 		now := w.Store.current.Load()
+		if now.snapshot.Settings == config {
+			if !superseded(ctx, now) {
+				return
+			}
+			continue
+		}
+		config = now.snapshot.Settings
 		wanted := w.subjects()
 		for name, stop := range stops {
 			if _, still := wanted[name]; !still {
@@ -62,11 +75,16 @@ func (w *Watch) Run(ctx context.Context) {
 				stops[name] = start(ctx, &running, func(ctx context.Context) { w.follow(ctx, name, subject) })
 			}
 		}
-		select {
-		case <-now.superseded:
-		case <-ctx.Done():
-			return
-		}
+	}
+}
+
+// superseded waits until there is a later snapshot; false where the context ends before that.
+func superseded(ctx context.Context, now *published) bool {
+	select {
+	case <-now.superseded:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,8 +15,12 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 // apiserver answers watches as the real one does, over HTTP: the initial list as a stream, then what a test sends. It
@@ -95,6 +100,9 @@ func event(t *testing.T, kind string, object *metav1.PartialObjectMetadata) stri
 // listedObjects ends the initial list of whole objects.
 const listedObjects = `{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"resourceVersion":"1","annotations":{"k8s.io/initial-events-end":"true"}}}}`
 
+// listedSecrets ends that of whole Secrets.
+const listedSecrets = `{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Secret","metadata":{"resourceVersion":"1","annotations":{"k8s.io/initial-events-end":"true"}}}}`
+
 // listed ends the initial list.
 func listed(t *testing.T) string {
 	return event(t, "BOOKMARK", namespace("", map[string]string{metav1.InitialEventsAnnotationKey: "true"}))
@@ -124,12 +132,16 @@ func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	core, logs := observer.New(zap.InfoLevel)
+	lines, logs := observer.New(zap.InfoLevel)
 	objects, err := dynamic.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch := NewWatch(client, objects, NewStore(configuration(t, ca), "", ""), zap.New(core))
+	core, err := corev1.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := NewWatch(client, core, objects, NewStore(configuration(t, ca), "", ""), zap.New(lines))
 	ctx, done := t.Context(), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -154,26 +166,32 @@ func eventually(t *testing.T, store *Store, what string, wanted func(now *publis
 		select {
 		case <-now.superseded:
 		case <-deadline:
-			t.Fatalf("it never came to: %s; the namespaces are %+v", what, now.snapshot.Namespaces)
+			t.Fatalf("it never came to: %s; the namespaces are %+v", what, maps.Collect(now.snapshot.Namespaces.All()))
 		}
 	}
+}
+
+// shopIn is what a snapshot has of the namespace shop.
+func shopIn(snap *inject.Snapshot) inject.Namespace {
+	shop, _ := snap.Namespaces.Get("shop")
+	return shop
 }
 
 func TestWatch(t *testing.T) {
 	api := &apiserver{}
 	watch, logs := watching(t, api)
 	shop := func() *metav1.PartialObjectMetadata { return namespace("shop", nil) }
-	caInShop := func() *metav1.PartialObjectMetadata { o := namespace(ca, nil); o.Namespace = "shop"; return o }
+	const caInShop = `{"type":"ADDED","object":{"apiVersion":"v1","kind":"Secret","metadata":{"name":"lightstep.cacert","namespace":"shop"},"data":{"wrong.pem":"eA=="}}}`
 
 	api.watches[watchNamespaces] <- event(t, "ADDED", shop())
 	api.watches[watchNamespaces] <- listed(t)
-	eventually(t, watch.Store, "shop is known", func(now *published) bool { return len(now.snapshot.Namespaces) == 1 })
+	eventually(t, watch.Store, "shop is known", func(now *published) bool { return now.snapshot.Namespaces.Len() == 1 })
 	select {
 	case <-watch.Synced():
 		t.Error("synced before the Secrets are known")
 	default:
 	}
-	api.watches[watchCA] <- listed(t)
+	api.watches[watchCA] <- listedSecrets
 	api.watches[watchToken] <- listed(t)
 	api.watches[watchTags] <- listed(t)
 	api.watches[watchIstio] <- listedObjects
@@ -182,23 +200,27 @@ func TestWatch(t *testing.T) {
 	case <-time.After(soon):
 		t.Fatal("not synced")
 	}
-	eventually(t, watch.Store, "the satellite CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing[ca] })
-	api.watches[watchCA] <- event(t, "ADDED", caInShop())
-	eventually(t, watch.Store, "the satellite CA is there", func(now *published) bool { return !now.snapshot.Namespaces["shop"].Missing[ca] })
+	eventually(t, watch.Store, "the satellite CA is missing", func(now *published) bool { return shopIn(now.snapshot).Missing[ca] })
+	api.watches[watchCA] <- caInShop
+	eventually(t, watch.Store, "the satellite CA is there, without its key", func(now *published) bool {
+		shop := shopIn(now.snapshot)
+		return !shop.Missing[ca] && shop.NoKey[settings.Secret{Name: ca, Key: "cacert.pem"}]
+	})
 
 	watch.Store.UseSettings(configuration(t, "other"))
-	api.watches[watchOther] <- listed(t)
-	eventually(t, watch.Store, "the other CA is missing", func(now *published) bool { return now.snapshot.Namespaces["shop"].Missing["other"] })
+	api.watches[watchOther] <- listedSecrets
+	eventually(t, watch.Store, "the other CA is missing", func(now *published) bool { return shopIn(now.snapshot).Missing["other"] })
 
 	api.watches[watchNamespaces] <- event(t, "DELETED", shop())
-	eventually(t, watch.Store, "shop is forgotten", func(now *published) bool { return len(now.snapshot.Namespaces) == 0 })
+	eventually(t, watch.Store, "shop is forgotten", func(now *published) bool { return now.snapshot.Namespaces.Len() == 0 })
 	if logs.Len() > 0 {
 		t.Errorf("logged: %v", logs.All())
 	}
 	api.mu.Lock()
 	defer api.mu.Unlock()
 	for _, asked := range api.asked {
-		if !strings.Contains(asked, "as=PartialObjectMetadata") && !strings.HasPrefix(asked, watchIstio) && !strings.Contains(asked, "telemetry.istio.io") {
+		whole := strings.HasPrefix(asked, watchCA) || strings.HasPrefix(asked, watchOther)
+		if !whole && !strings.Contains(asked, "as=PartialObjectMetadata") && !strings.HasPrefix(asked, watchIstio) && !strings.Contains(asked, "telemetry.istio.io") {
 			t.Errorf("asked for more than metadata: %s", asked)
 		}
 	}
@@ -217,7 +239,7 @@ func TestForbiddenSecretsAreNotMissing(t *testing.T) {
 		t.Fatal("a refused watch keeps the process from being ready")
 	}
 	api.awaitAttempts(t, "secrets", 6) // two each, as a stream and as a list, and some more after a pause
-	if missing := watch.Store.Current().Namespaces["shop"].Missing; missing != nil {
+	if missing := shopIn(watch.Store.Current()).Missing; missing != nil {
 		t.Errorf("claimed missing: %v", missing)
 	}
 	if got := logs.FilterMessageSnippet("watch failed").Len(); got != 2 {

@@ -283,8 +283,8 @@ func testLeaseLost(t *testing.T, e *environment) {
 	_, err := leases.Patch(t.Context(), lease, types.MergePatchType, patch, metav1.PatchOptions{})
 	stage.Check(t, err)
 	stage.Eventually(t, func(context.Context) error {
-		if !strings.Contains(e.log(t), "mesh: no longer leading") {
-			return errors.New("it still leads")
+		if !strings.Contains(e.log(t), "mesh: no longer managing") {
+			return errors.New("it still manages")
 		}
 		return nil
 	})
@@ -315,8 +315,8 @@ func testRestarted(t *testing.T, e *environment) {
 func testNoLongerManaged(t *testing.T, e *environment) {
 	e.configure(t, "manage: true", "manage: false")
 	stage.Eventually(t, func(context.Context) error {
-		if log := e.log(t); strings.LastIndex(log, "mesh: no longer leading") < strings.LastIndex(log, "mesh: leading") {
-			return errors.New("it still leads")
+		if log := e.log(t); strings.LastIndex(log, "mesh: no longer managing") < strings.LastIndex(log, "mesh: managing") {
+			return errors.New("it still manages")
 		}
 		return nil
 	})

@@ -49,6 +49,7 @@ type Seen struct {
 	IstioRevision  string            `json:"istioRevision"`
 	IstioDataplane string            `json:"istioDataplane"`
 	Missing        []string          `json:"missing"`
+	NoKey          []settings.Secret `json:"noKey"`
 }
 
 // Mesh is a cluster's Istio, its control planes as their ConfigMaps have them.
@@ -91,10 +92,9 @@ func (w *World) Snapshot(t testing.TB) *inject.Snapshot {
 	t.Helper()
 	snap := &inject.Snapshot{
 		Settings: w.settings(t), OwnNamespace: "lightstep-system", Version: "test", Offline: w.Offline,
-		Namespaces: map[string]inject.Namespace{},
 	}
 	if w.Seen != nil {
-		snap.Namespaces[w.Namespace] = w.Seen.namespace()
+		snap.Namespaces = snap.Namespaces.With(w.Namespace, w.Seen.namespace())
 	}
 	if w.Mesh != nil {
 		snap.Mesh = w.Mesh.Known()
@@ -107,8 +107,12 @@ func (s *Seen) namespace() inject.Namespace {
 	for _, secret := range s.Missing {
 		missing[secret] = true
 	}
+	noKey := map[settings.Secret]bool{}
+	for _, secret := range s.NoKey {
+		noKey[secret] = true
+	}
 	return inject.Namespace{
-		Unlabelled: s.Unlabelled, Annotations: s.Annotations, Missing: missing,
+		Unlabelled: s.Unlabelled, Annotations: s.Annotations, Missing: missing, NoKey: noKey,
 		IstioInjection: s.IstioInjection, IstioRevision: s.IstioRevision, IstioDataplane: s.IstioDataplane,
 	}
 }

@@ -1,4 +1,4 @@
-package mesh
+package leader
 
 import (
 	"context"
@@ -113,7 +113,7 @@ func (s *onceSink) Error(err error, _ string, _ ...any) {
 	defer s.mu.Unlock()
 	if err.Error() != s.last {
 		s.last = err.Error()
-		s.log.Error("mesh: the lease is not to be had; it is tried again and again", zap.Error(err))
+		s.log.Error("leader: the lease is not to be had; it is tried again and again", zap.Error(err))
 	}
 }
 

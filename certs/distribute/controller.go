@@ -1,0 +1,214 @@
+package distribute
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+)
+
+const (
+	// workers is how many requests are under way at the same time. The client's own limit is what bounds them.
+	workers = 16
+	// patience is how long pods that run, and an object that is not ours, are left before another look.
+	patience = 10 * time.Second
+	// sourcesEvery is how often the sources' dates are looked at.
+	sourcesEvery = time.Minute
+	// lost is when a write that no watch has told of is taken to be lost.
+	lost = time.Minute
+)
+
+// Controller keeps the copies.
+type Controller struct {
+	World    World
+	Secrets  corev1.SecretsGetter
+	Metadata metadata.Interface
+	Events   events.EventRecorder
+	Log      *zap.Logger
+	// Synced is closed once the world has all that is in the cluster: before that, a namespace that it does not have may
+	// be labelled all the same.
+	Synced <-chan struct{}
+
+	mu sync.Mutex
+	// leading says that this process speaks for the cluster.
+	leading bool
+	// written are the writes of which no watch has told yet.
+	written map[types.NamespacedName]write
+	// said are the states that somebody has been told of.
+	said map[types.NamespacedName]State
+}
+
+// write is one that has been done: from which version of the Secret, and to which content.
+type write struct {
+	from, hash string
+	at         time.Time
+}
+
+type queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
+
+// Lead keeps the copies until the context ends. One process does so at a time.
+func (c *Controller) Lead(ctx context.Context) {
+	select {
+	case <-c.Synced:
+	case <-ctx.Done():
+		return
+	}
+	c.Log.Info("distribute: leading")
+	defer c.Log.Info("distribute: no longer leading")
+	c.begin(true)
+	defer c.begin(false)
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName]())
+	defer c.World.Listen(func(namespace string) { queue.Add(types.NamespacedName{Namespace: namespace}) })()
+	queue.Add(everything())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer queue.ShutDown()
+	for range workers {
+		running.Go(func() { c.work(ctx, queue) })
+	}
+	c.watchDates(ctx, queue)
+}
+
+// begin forgets what an earlier term has left.
+func (c *Controller) begin(leading bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leading = leading
+	c.written = map[types.NamespacedName]write{}
+	c.said = map[types.NamespacedName]State{}
+}
+
+// everything asks for a look at all Secrets; a key without a name, for one at all of its namespace.
+func everything() types.NamespacedName { return types.NamespacedName{} }
+
+// expand asks for a look at each Secret that such a key stands for.
+func (c *Controller) expand(queue queue, key types.NamespacedName) {
+	snap, _ := c.World.Now()
+	names := snap.Settings.SecretNames()
+	add := func(namespace string) {
+		for _, name := range names {
+			queue.Add(types.NamespacedName{Namespace: namespace, Name: name})
+		}
+	}
+	if key != everything() {
+		add(key.Namespace)
+		return
+	}
+	for namespace := range snap.Namespaces.All() {
+		add(namespace)
+	}
+	c.World.Copies(func(key types.NamespacedName) { queue.Add(key) })
+}
+
+// watchDates looks at the sources' dates, since no watch tells that one has begun or ceased to be valid.
+func (c *Controller) watchDates(ctx context.Context, queue queue) {
+	said := noted{}
+	ticker := time.NewTicker(sourcesEvery)
+	defer ticker.Stop()
+	for {
+		if c.lookAtSources(said) {
+			queue.Add(everything())
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Controller) work(ctx context.Context, queue queue) {
+	for {
+		key, stopping := queue.Get()
+		if stopping {
+			return
+		}
+		again, err := time.Duration(0), error(nil)
+		if key.Name == "" {
+			c.expand(queue, key)
+		} else {
+			again, err = c.reconcile(ctx, key)
+		}
+		switch {
+		case errors.Is(err, errOvertaken):
+			queue.AddRateLimited(key)
+		case err != nil && ctx.Err() == nil:
+			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))
+			queue.AddRateLimited(key)
+		case again > 0:
+			queue.Forget(key)
+			queue.AddAfter(key, again)
+		default:
+			queue.Forget(key)
+		}
+		queue.Done(key)
+	}
+}
+
+// reconcile does what is to be done about one Secret. It returns when another look is needed that no watch will ask for.
+func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
+	if ctx.Err() != nil {
+		return 0, nil
+	}
+	snap, _ := c.World.Now()
+	a := assess(c.World, snap, key, time.Now())
+	c.tell(key, &a)
+	if c.awaits(key, &a) {
+		return lost, nil
+	}
+	switch a.state {
+	case Missing, Behind:
+		return 0, c.apply(ctx, key, &a, snap.OwnNamespace)
+	case Edited:
+		return 0, c.mend(ctx, key, &a, snap.OwnNamespace)
+	case Revoked:
+		return 0, c.remove(ctx, key, a.found)
+	case Leaving:
+		return c.leave(ctx, snap, key, a.found)
+	}
+	return 0, nil
+}
+
+// awaits tells whether what is to be done has been, and the watch is only to tell of it.
+func (c *Controller) awaits(key types.NamespacedName, a *assessment) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	done, ok := c.written[key]
+	if !ok {
+		return false
+	}
+	if done.from == version(a.found) && done.hash == wantedHash(a) && time.Since(done.at) < lost {
+		return true
+	}
+	delete(c.written, key)
+	return false
+}
+
+// wrote remembers a write.
+func (c *Controller) wrote(key types.NamespacedName, a *assessment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written[key] = write{version(a.found), wantedHash(a), time.Now()}
+}
+
+func version(found *Found) string {
+	if found == nil {
+		return ""
+	}
+	return found.ResourceVersion
+}
+
+// wantedHash is the content that is to be there; empty where the Secret is to go.
+func wantedHash(a *assessment) string {
+	if a.source == nil {
+		return ""
+	}
+	return a.source.Hash
+}

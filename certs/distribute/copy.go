@@ -1,0 +1,140 @@
+package distribute
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+// What marks a copy.
+const (
+	// FieldOwner owns the fields that are applied.
+	FieldOwner = "lightstep-injector"
+	// AppLabel is on every Secret of the satellite CA, by whomever.
+	AppLabel, App = "app", "lightstep"
+	// ManagedByLabel and OwnerLabel say whose it is.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// OwnerLabel tells it from what else the injector may manage.
+	OwnerLabel, Owner = "lightstep.com/managed", "distribute"
+	// HashAnnotation has the hash of the content, SourceAnnotation the source's namespace and name.
+	HashAnnotation = "lightstep.com/content-hash"
+	// SourceAnnotation is for the reader alone.
+	SourceAnnotation = "lightstep.com/source"
+)
+
+// Found is what is kept of a Secret of a configured name, wherever it is.
+type Found struct {
+	UID             types.UID
+	ResourceVersion string
+	// Ours says that the injector has made it: its label says so, and its apply is among the managers, which no manifest
+	// that somebody has pasted brings along.
+	Ours bool
+	// Edited says that somebody else has written data, or a mark, of a copy of ours.
+	Edited bool
+	// Hash is the hash that the copy's annotation has.
+	Hash string
+	// Applied are the keys of the data that the injector's apply owns, sorted.
+	Applied []string
+	// Keys has the hash of each key's value; nil where the metadata alone is read.
+	Keys map[string]string
+	// Deleting says that a finalizer holds it.
+	Deleting bool
+}
+
+// OfSecret reduces a Secret.
+func OfSecret(secret *corev1.Secret) Found {
+	found := OfMetadata(&secret.ObjectMeta)
+	found.Ours = found.Ours && secret.Type == corev1.SecretTypeOpaque
+	found.Keys = make(map[string]string, len(secret.Data))
+	for key, value := range secret.Data {
+		found.Keys[strings.Clone(key)] = hashOf(key, value)
+	}
+	return found
+}
+
+// OfMetadata reduces what is seen of a Secret whose data is not read.
+func OfMetadata(meta *metav1.ObjectMeta) Found {
+	found := Found{
+		UID:             meta.UID,
+		ResourceVersion: meta.ResourceVersion,
+		Hash:            meta.Annotations[HashAnnotation],
+		Deleting:        meta.DeletionTimestamp != nil,
+	}
+	labelled := meta.Labels[OwnerLabel] == Owner
+	for _, entry := range meta.ManagedFields {
+		set := fieldsOf(&entry)
+		if set == nil {
+			continue
+		}
+		if byUs(&entry) {
+			found.Ours = labelled
+			found.Applied = dataKeys(set)
+		} else if len(dataKeys(set)) > 0 || marks(set) {
+			found.Edited = true
+		}
+	}
+	found.Edited = found.Edited && found.Ours
+	return found
+}
+
+// byUs tells the injector's apply from another's write, and from the injector's own clearing away.
+func byUs(entry *metav1.ManagedFieldsEntry) bool {
+	return entry.Manager == FieldOwner && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == ""
+}
+
+// fieldsOf reads what a manager owns; nil where that cannot be read.
+func fieldsOf(entry *metav1.ManagedFieldsEntry) *fieldpath.Set {
+	if entry.FieldsV1 == nil {
+		return nil
+	}
+	set := new(fieldpath.Set)
+	if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err != nil {
+		return nil
+	}
+	return set
+}
+
+// dataKeys returns the keys of the data that are in a set of fields, sorted.
+func dataKeys(set *fieldpath.Set) []string {
+	name := "data"
+	var keys []string
+	for field := range set.WithPrefix(fieldpath.PathElement{FieldName: &name}).Members.All() {
+		if field.FieldName != nil {
+			keys = append(keys, *field.FieldName)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// marks tells whether a set of fields has one of the copy's own marks, or makes it immutable.
+func marks(set *fieldpath.Set) bool {
+	return set.Has(pathOf("metadata", "labels", AppLabel)) || set.Has(pathOf("metadata", "labels", ManagedByLabel)) ||
+		set.Has(pathOf("metadata", "annotations", HashAnnotation)) || set.Has(pathOf("metadata", "annotations", SourceAnnotation)) ||
+		set.Has(pathOf("immutable"))
+}
+
+// pathOf names a field.
+func pathOf(names ...string) fieldpath.Path {
+	path := make(fieldpath.Path, len(names))
+	for i := range names {
+		path[i].FieldName = &names[i]
+	}
+	return path
+}
+
+// Has tells whether a Secret has a key, as far as that can be seen.
+func (f *Found) Has(secret settings.Secret) bool {
+	if f.Keys == nil {
+		return true
+	}
+	_, ok := f.Keys[secret.Key]
+	return ok
+}

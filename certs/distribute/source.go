@@ -1,0 +1,182 @@
+package distribute
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"time"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+)
+
+// Limits of what is copied, in bytes: a bundle of some hundred certificates, and more than any token.
+const (
+	maxBundle = 256 << 10
+	maxToken  = 16 << 10
+)
+
+// Fault says in a word why a source is not fit to be handed out.
+type Fault string
+
+// The faults.
+const (
+	SourceMissing   Fault = "SourceMissing"
+	KeyMissing      Fault = "KeyMissing"
+	TooLarge        Fault = "TooLarge"
+	NotPEM          Fault = "NotPEM"
+	HasPrivateKey   Fault = "HasPrivateKey"
+	BadCertificate  Fault = "BadCertificate"
+	NoCACertificate Fault = "NoCACertificate"
+	Expired         Fault = "Expired"
+	NotYetValid     Fault = "NotYetValid"
+	TokenNotClean   Fault = "TokenNotClean"
+)
+
+// Problem is a fault, and what to do about it.
+type Problem struct {
+	Fault Fault
+	Says  string
+}
+
+// Source is a Secret of the injector's own namespace, as far as it is copied. It never prints what it holds.
+type Source struct {
+	// Hash tells one content from another.
+	Hash string
+
+	value   []byte
+	lasting *Problem
+	// authorities are how long each CA certificate is valid.
+	authorities []validity
+}
+
+type validity struct{ from, until time.Time }
+
+// String keeps the content out of logs.
+func (*Source) String() string { return "[redacted]" }
+
+// GoString keeps the content out of %#v.
+func (*Source) GoString() string { return "[redacted]" }
+
+// ReadSource reads the key of a source; nil stands for a Secret that is not there.
+func ReadSource(of settings.Secret, object *corev1.Secret) *Source {
+	if object == nil {
+		return &Source{lasting: &Problem{SourceMissing, fmt.Sprintf("there is no Secret %s in the injector's own namespace: create it with the key %s", of.Name, of.Key)}}
+	}
+	value, ok := object.Data[of.Key]
+	if !ok {
+		return &Source{lasting: &Problem{KeyMissing, fmt.Sprintf("Secret %s has no key %s: add it", of.Name, of.Key)}}
+	}
+	s := &Source{value: value, Hash: hashOf(of.Key, value)}
+	if of.Token {
+		s.lasting = checkToken(of, value)
+	} else {
+		s.authorities, s.lasting = readBundle(of, value)
+	}
+	return s
+}
+
+// hashOf covers a key and its value.
+func hashOf(key string, value []byte) string {
+	sum := sha256.New()
+	_, _ = sum.Write([]byte(key))
+	_, _ = sum.Write([]byte{0})
+	_, _ = sum.Write(value)
+	return hex.EncodeToString(sum.Sum(nil)[:hashBytes])
+}
+
+const hashBytes = 16
+
+// Problem says why the source is not to be handed out at this time; nil where it is.
+func (s *Source) Problem(now time.Time) *Problem {
+	if s.lasting != nil || len(s.authorities) == 0 {
+		return s.lasting
+	}
+	last, first := s.authorities[0].until, s.authorities[0].from
+	for _, v := range s.authorities {
+		if !now.Before(v.from) && !now.After(v.until) {
+			return nil
+		}
+		if v.until.After(last) {
+			last = v.until
+		}
+		if v.from.Before(first) {
+			first = v.from
+		}
+	}
+	if now.After(last) {
+		return &Problem{Expired, "the satellite CA has expired on " + last.Format(time.RFC3339) + ": replace it"}
+	}
+	return &Problem{NotYetValid, "the satellite CA is valid from " + first.Format(time.RFC3339) + ": check its dates and this cluster's clock"}
+}
+
+// Expiry is when the first of the satellite CA's certificates that are still valid expires; false for a token, and where
+// none is valid.
+func (s *Source) Expiry(now time.Time) (time.Time, bool) {
+	var soonest time.Time
+	for _, v := range s.authorities {
+		if now.After(v.until) {
+			continue // of old and new, the old is no longer needed
+		}
+		if soonest.IsZero() || v.until.Before(soonest) {
+			soonest = v.until
+		}
+	}
+	return soonest, !soonest.IsZero()
+}
+
+// readBundle reads PEM: certificates, at least one of them a CA's. Envoy refuses a bundle of which it cannot read one.
+func readBundle(of settings.Secret, bundle []byte) ([]validity, *Problem) {
+	field := fmt.Sprintf("Secret %s, key %s", of.Name, of.Key)
+	if len(bundle) > maxBundle {
+		return nil, &Problem{TooLarge, fmt.Sprintf("%s has %d bytes, and at most %d are copied: leave out what the satellites' certificates do not need", field, len(bundle), maxBundle)}
+	}
+	var authorities []validity
+	blocks := 0
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		blocks++
+		if bytes.HasSuffix([]byte(block.Type), []byte("PRIVATE KEY")) {
+			return nil, &Problem{HasPrivateKey, field + " holds a private key, which is handed to nobody: leave it out"}
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, &Problem{BadCertificate, fmt.Sprintf("%s: block %d is no certificate (%v): replace it", field, blocks, err)}
+		}
+		if certificate.IsCA {
+			authorities = append(authorities, validity{certificate.NotBefore, certificate.NotAfter})
+		}
+	}
+	switch {
+	case blocks == 0:
+		return nil, &Problem{NotPEM, field + " is not PEM: it should begin with -----BEGIN CERTIFICATE-----"}
+	case len(authorities) == 0:
+		return nil, &Problem{NoCACertificate, field + " has no CA's certificate (basicConstraints CA:TRUE): put the certificate of the satellites' CA there, not the satellites' own"}
+	}
+	return authorities, nil
+}
+
+// checkToken refuses what no HTTP header carries, such as the line feed of echo | base64.
+func checkToken(of settings.Secret, token []byte) *Problem {
+	field := fmt.Sprintf("Secret %s, key %s", of.Name, of.Key)
+	text := string(token)
+	switch {
+	case len(token) == 0:
+		return &Problem{KeyMissing, field + " is empty: put the access token there"}
+	case len(token) > maxToken:
+		return &Problem{TooLarge, fmt.Sprintf("%s has %d bytes, and at most %d are copied", field, len(token), maxToken)}
+	}
+	for _, r := range text {
+		if unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return &Problem{TokenNotClean, field + " has white space or control characters, often the line feed that echo adds: write it with printf %s or --from-literal"}
+		}
+	}
+	return nil
+}

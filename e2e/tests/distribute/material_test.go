@@ -1,0 +1,58 @@
+package distribute
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"testing"
+	"time"
+)
+
+// certificate makes a certificate in PEM that signs itself: a CA's, valid between two times from now.
+func certificate(t *testing.T, from, until time.Duration, isCA bool) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	check(t, err)
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "satellite CA"},
+		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until), IsCA: isCA, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	check(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+const (
+	day  = 24 * time.Hour
+	year = 365 * day
+)
+
+// goodCA is a satellite CA.
+func goodCA(t *testing.T) []byte { return certificate(t, -time.Hour, year, true) }
+
+// badCAs are what no namespace should be given, by the fault that is named.
+func badCAs(t *testing.T) map[string][]byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	check(t, err)
+	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	garbled := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no certificate")})
+	return map[string][]byte{
+		"NotPEM":          []byte("hello"),
+		"NoCACertificate": certificate(t, -time.Hour, year, false),
+		"Expired":         certificate(t, -year, -time.Hour, true),
+		"NotYetValid":     certificate(t, time.Hour, year, true),
+		"TooLarge":        bytes.Repeat(goodCA(t), 600),
+		"HasPrivateKey":   append(goodCA(t), private...),
+		"BadCertificate":  append(goodCA(t), garbled...),
+	}
+}

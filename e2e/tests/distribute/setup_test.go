@@ -1,0 +1,219 @@
+package distribute
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
+	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+)
+
+const (
+	root = "../../.."
+	// deadline bounds every wait for the cluster: longer than a lease that nobody handed back lasts.
+	deadline = time.Minute
+	own      = chart.Namespace
+	account  = "lightstep-injector"
+	username = "system:serviceaccount:" + own + ":" + account
+)
+
+// The Secrets: in labelled namespaces, and in the injector's own.
+const (
+	caName, caKey, caSource          = "lightstep.cacert", "cacert.pem", "lightstep.cacert"
+	otherName, otherKey, otherSource = "other.cacert", "ca.crt", "other-ca"
+	tokenName, tokenKey, tokenSource = "lightstep-access-token", "token", "the-token"
+)
+
+// environment is a cluster with the chart installed.
+type environment struct {
+	cluster *cluster.Cluster
+	run     *cluster.Run
+	admin   *kubernetes.Clientset
+	binary  string
+	// kubeconfig has the credentials of the injector's account.
+	kubeconfig string
+	config     string
+}
+
+func setUp(t *testing.T) *environment {
+	t.Helper()
+	ctx := t.Context()
+	run, err := cluster.NewRun(root)
+	check(t, err)
+	t.Cleanup(func() { check(t, run.Remove()) })
+	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
+	check(t, err)
+	binary, err := injector.Build(ctx, root, run)
+	check(t, err)
+	helm, err := chart.Build(ctx, root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
+	check(t, err)
+	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
+	check(t, err)
+	t.Cleanup(func() { check(t, c.Stop()) })
+	check(t, helm.Install(ctx, c, "--values", "testdata/values.yaml"))
+	e := &environment{cluster: c, run: run, admin: client(t, c.Config), binary: binary, kubeconfig: filepath.Join(run.Dir, "kubeconfig-account")}
+	as, err := c.As(ctx, own, account)
+	check(t, err)
+	check(t, cluster.WriteKubeconfig(e.kubeconfig, as))
+	e.config = filepath.Join(run.Dir, "config", "config.yaml")
+	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
+	config, err := os.ReadFile("testdata/config.yaml")
+	check(t, err)
+	check(t, injector.WriteConfig(e.config, config))
+	return e
+}
+
+// client asks as much as it likes, and says no warnings.
+func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
+	made, err := kubernetes.NewForConfig(config)
+	check(t, err)
+	return made
+}
+
+// replica makes a replica of the injector, under its own account. Nobody calls it; its controllers are what is looked at.
+func (e *environment) replica(t *testing.T, name string) *injector.Injector {
+	t.Helper()
+	made, err := injector.NewUncalled(e.cluster, e.run, injector.Options{Binary: e.binary, Config: e.config, Kubeconfig: e.kubeconfig, Name: name})
+	check(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of %s's log:\n%s", name, process.Tail(made.LogFile(), 40))
+		}
+		made.Kill()
+	})
+	return made
+}
+
+// namespace makes a namespace; labelled if it is to be.
+func (e *environment) namespace(t *testing.T, name string, labels map[string]string) {
+	t.Helper()
+	_, err := e.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+	check(t, err)
+}
+
+func labelled() map[string]string { return map[string]string{"lightstep.com/injection": "enabled"} }
+
+// put makes a Secret, or gives it this data and no other.
+func (e *environment) put(ctx context.Context, namespace, name string, data map[string][]byte) error {
+	secrets := e.admin.CoreV1().Secrets(namespace)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
+	if _, err := secrets.Create(ctx, secret, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	_, err := secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	return err
+}
+
+// request is a line of the audit log.
+type request struct {
+	Verb           string
+	RequestURI     string
+	User           struct{ Username string }
+	ObjectRef      struct{ Resource, Namespace, Name string }
+	ResponseStatus struct{ Code int }
+}
+
+// requests returns what the injector's account has asked of Secrets.
+func (e *environment) requests(t *testing.T) []request {
+	t.Helper()
+	file, err := os.Open(e.cluster.AuditLog)
+	check(t, err)
+	defer func() { _ = file.Close() }()
+	var found []request
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if !strings.Contains(lines.Text(), username) {
+			continue
+		}
+		var r request
+		check(t, json.Unmarshal(lines.Bytes(), &r))
+		if r.User.Username == username && r.ObjectRef.Resource == "secrets" {
+			found = append(found, r)
+		}
+	}
+	check(t, lines.Err())
+	return found
+}
+
+// onlyNamed sees that no Secret but those of the configured names was ever asked for, and none made but by an apply.
+func (e *environment) onlyNamed(t *testing.T) {
+	t.Helper()
+	names := map[string]bool{caName: true, otherName: true, tokenName: true}
+	sources := map[string]bool{caSource: true, otherSource: true, tokenSource: true}
+	all := e.requests(t)
+	if len(all) == 0 {
+		t.Error("the audit log has no request of the injector's")
+	}
+	for _, r := range all {
+		switch r.Verb {
+		case "list", "watch":
+			named := false
+			for name := range names {
+				named = named || strings.Contains(r.RequestURI, "fieldSelector=metadata.name%3D"+name)
+			}
+			for name := range sources {
+				named = named || r.ObjectRef.Namespace == own && strings.Contains(r.RequestURI, "fieldSelector=metadata.name%3D"+name)
+			}
+			if !named {
+				t.Errorf("more than a name was asked for: %+v", r)
+			}
+		case "get", "patch", "delete":
+			if !names[r.ObjectRef.Name] || r.ObjectRef.Namespace == own {
+				t.Errorf("another Secret was asked for: %+v", r)
+			}
+		default:
+			t.Errorf("this verb is never needed: %+v", r)
+		}
+	}
+}
+
+// check ends the test if there is an error.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until a condition holds: until it returns nil.
+func eventually(t *testing.T, condition func(context.Context) error) {
+	t.Helper()
+	last := errors.New("never checked")
+	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+		now := condition(ctx)
+		if ctx.Err() == nil { // what failed for want of time says nothing
+			last = now
+		}
+		return now == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v", err, last)
+	}
+}
+
+// problems joins what is wrong.
+type problems []error
+
+func (p *problems) addf(format string, args ...any) { *p = append(*p, fmt.Errorf(format, args...)) }

@@ -1,0 +1,326 @@
+package secrets
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// rendering is what a set of values makes of the account's rights. A right is "where: resource [names]", where is a
+// namespace, or "everywhere".
+type rendering struct {
+	// Writes are rights to change Secrets and webhook configurations, Reads those to list Secrets and ConfigMaps.
+	Writes, Reads, Policies []string
+}
+
+// The renderings that several cases share.
+const (
+	everySecret = "everywhere: secrets [lightstep-access-token lightstep.cacert]"
+	copyCA      = "everywhere: secrets [lightstep.cacert]"
+	sourceCA    = own + ": secrets [lightstep.cacert]"
+	onlySecrets = "lightstep-injector-secrets"
+)
+
+func byDefault() rendering {
+	return rendering{Writes: []string{copyCA}, Reads: []string{everySecret, sourceCA}, Policies: []string{onlySecrets}}
+}
+
+// copiesNothing is where there are no sources, or no means to fence what copying takes.
+func copiesNothing() rendering { return rendering{Reads: []string{everySecret}} }
+
+type renderCase struct {
+	name  string
+	flags []string
+	want  rendering
+}
+
+// set sets values.
+func set(values ...string) []string {
+	var flags []string
+	for _, value := range values {
+		flags = append(flags, "--set", value)
+	}
+	return flags
+}
+
+// text has the configuration given as a file's text.
+func text(t *testing.T, config string) []string {
+	t.Helper()
+	return []string{"--set-file", "config=" + file(t, config)}
+}
+
+// values sets those of a file.
+func values(t *testing.T, content string) []string {
+	t.Helper()
+	return []string{"--values", file(t, content)}
+}
+
+func file(t *testing.T, content string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file.yaml")
+	check(t, os.WriteFile(name, []byte(content), 0o600))
+	return name
+}
+
+const (
+	ca          = "config.profiles.default.caCertificate"
+	accessToken = "config.profiles.default.accessToken"
+	// policyKind in a list of the cluster's APIs, beside secretKind, which every cluster has.
+	policyKind = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+	secretKind = "v1/Secret"
+)
+
+func renderCases(t *testing.T) []renderCase {
+	t.Helper()
+	onlyToken := rendering{Reads: []string{"everywhere: secrets [lightstep-access-token]"}}
+	otherName := rendering{
+		Writes:   []string{"everywhere: secrets [mine.cacert]"},
+		Reads:    []string{"everywhere: secrets [lightstep-access-token mine.cacert]", sourceCA},
+		Policies: []string{onlySecrets},
+	}
+	listed := rendering{
+		Writes: []string{"a: secrets [lightstep.cacert]", "b: secrets [lightstep.cacert]"},
+		Reads:  []string{everySecret, sourceCA},
+	}
+	listedAndFenced := listed
+	listedAndFenced.Policies = []string{onlySecrets}
+	managed := rendering{
+		Writes: []string{
+			"everywhere: mutatingwebhookconfigurations [0-lightstep-injector]", copyCA, own + ": secrets [lightstep-injector-tls]",
+		},
+		Reads:    []string{everySecret, own + ": secrets [lightstep-injector-tls]", sourceCA},
+		Policies: []string{onlySecrets, "lightstep-injector-webhook"},
+	}
+	managedAlone := managed
+	managedAlone.Writes = []string{managed.Writes[0], managed.Writes[2]}
+	managedAlone.Reads = managed.Reads[:2]
+	managedUnfenced := rendering{Writes: managed.Writes[2:], Reads: managed.Reads[:2]}
+	several := rendering{
+		Writes: []string{"everywhere: secrets [a.cacert b.token lightstep.cacert]"},
+		Reads: []string{
+			"everywhere: secrets [a.cacert b.token d.cacert lightstep-access-token lightstep.cacert]",
+			own + ": secrets [a.source b.source lightstep.cacert]",
+		},
+		Policies: []string{onlySecrets},
+	}
+	beside := func(namespaces ...string) rendering {
+		r := byDefault()
+		for _, namespace := range namespaces {
+			r.Reads = append(r.Reads, namespace+": configmaps")
+		}
+		slices.Sort(r.Reads)
+		return r
+	}
+	return []renderCase{
+		{"nothing set", nil, byDefault()},
+		{"no source", set(ca + ".source=null"), copiesNothing()},
+		{"no source, as text", text(t, "profiles: {default: {caCertificate: {source: null}}}"), copiesNothing()},
+		{"no satellite CA", set(ca + "=null"), onlyToken},
+		{"no satellite CA, in a file", values(t, "config: {profiles: {default: {caCertificate: null}}}"), onlyToken},
+		{"no satellite CA, as text", text(t, "profiles: {default: {caCertificate: null}}"), onlyToken},
+		{"a satellite CA of another name", set(ca + ".secretName=mine.cacert"), otherName},
+		{"an empty profile", set("config.profiles.default.sampling=50"), byDefault()},
+		{"an empty profile, as text", text(t, "profiles: {default: {}}"), byDefault()},
+		{"no profiles, as text", text(t, "profiles: null"), byDefault()},
+		{"an empty source, as text", text(t, "profiles: {default: {caCertificate: {source: {}}}}"), byDefault()},
+		{"a token without a source", set(accessToken + ".source=null"), byDefault()},
+		{"several profiles", []string{"--values", "testdata/several.yaml"}, several},
+
+		{"Kubernetes 1.30", []string{"--kube-version", "1.30.0"}, byDefault()},
+		{"Kubernetes 1.30 of a vendor", []string{"--kube-version", "v1.30.4-gke.100"}, byDefault()},
+		{"Kubernetes 1.29", []string{"--kube-version", "1.29.9"}, copiesNothing()},
+		{"Kubernetes 1.29 of a vendor", []string{"--kube-version", "v1.29.9-eks-100"}, copiesNothing()},
+		{"a cluster without policies", []string{"--api-versions", secretKind}, copiesNothing()},
+		{"a cluster with policies", []string{"--api-versions", secretKind + "," + policyKind}, byDefault()},
+		{"listed namespaces without policies", append(set("distribution.namespaces={a,b}"), "--kube-version", "1.28.0"), listed},
+		{"listed namespaces", set("distribution.namespaces={a,b}"), listedAndFenced},
+
+		{"its own certificate", set("certificate.selfManaged=true"), managed},
+		{"its own certificate, no source", set("certificate.selfManaged=true", ca+".source=null"), managedAlone},
+		{"its own certificate without policies", append(set("certificate.selfManaged=true"), "--kube-version", "1.29.0"), managedUnfenced},
+
+		{"Istio's kinds", []string{"--api-versions", "networking.istio.io/v1beta1"}, beside(istioSpace)},
+		{"Istio elsewhere", set("config.istio.namespaces={mesh-a,mesh-b}"), beside("mesh-a", "mesh-b")},
+		{"Istio nowhere", []string{"--set-json", "config.istio.namespaces=[]", "--api-versions", "networking.istio.io/v1beta1"}, byDefault()},
+	}
+}
+
+// TestRendering: what the account may do follows from the configuration, and from what the cluster can fence.
+func TestRendering(t *testing.T) {
+	helm := buildHelm(t)
+	for _, c := range renderCases(t) {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			objects, err := helm.Template(t.Context(), c.flags...)
+			check(t, err)
+			if diff := cmp.Diff(c.want, renderingOf(t, objects)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// renderingOf finds the rights in a rendered chart.
+func renderingOf(t *testing.T, objects []*unstructured.Unstructured) rendering {
+	t.Helper()
+	var r rendering
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "ClusterRole", "Role":
+			var role rbacv1.ClusterRole // which has all that a Role has
+			check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role))
+			for _, rule := range role.Rules {
+				r.add(&role, rule)
+			}
+		case "ValidatingAdmissionPolicy":
+			r.Policies = append(r.Policies, object.GetName())
+		}
+	}
+	slices.Sort(r.Writes)
+	slices.Sort(r.Reads)
+	return r
+}
+
+func (r *rendering) add(role *rbacv1.ClusterRole, rule rbacv1.PolicyRule) {
+	right := "everywhere: "
+	if role.Namespace != "" {
+		right = role.Namespace + ": "
+	}
+	right += strings.Join(rule.Resources, " ")
+	if len(rule.ResourceNames) > 0 {
+		right += " [" + strings.Join(rule.ResourceNames, " ") + "]"
+	}
+	writes, reads := slices.Contains(rule.Verbs, "patch"), slices.Contains(rule.Verbs, "list")
+	switch rule.Resources[0] {
+	case "secrets", "mutatingwebhookconfigurations", "configmaps":
+		if writes {
+			r.Writes = append(r.Writes, right)
+		}
+		if reads && rule.Resources[0] != "mutatingwebhookconfigurations" {
+			r.Reads = append(r.Reads, right)
+		}
+	}
+}
+
+// TestRenderedConfiguration: the injector's configuration is what was written; but that nothing is said to be copied where
+// nothing can be.
+func TestRenderedConfiguration(t *testing.T) {
+	helm := buildHelm(t)
+	const head = "apiVersion: injector.lightstep.com/v1alpha1\nkind: InjectorConfiguration\n"
+	for _, c := range []struct {
+		name  string
+		flags []string
+		want  string
+	}{
+		{"nothing set", nil, head},
+		{"null", set(ca + "=null"), head + "profiles:\n  default:\n    caCertificate: null\n"},
+		{
+			"text", text(t, head+"profiles: {default: {sampling: 0.5, mesh: {istioVersion: \"1.10\"}}}"),
+			head + "profiles:\n  default:\n    mesh:\n      istioVersion: \"1.10\"\n    sampling: 0.5\n",
+		},
+		{
+			"without policies",
+			[]string{"--kube-version", "1.29.0"},
+			head + "profiles:\n  default:\n    caCertificate:\n      source: null\n",
+		},
+		{"without policies, null", append(set(ca+"=null"), "--kube-version", "1.29.0"), head + "profiles:\n  default:\n    caCertificate: null\n"},
+		{
+			"without policies, a token", append(set(accessToken+".source.name=x", ca+"=null"), "--kube-version", "1.29.0"),
+			head + "profiles:\n  default:\n    accessToken:\n      source: null\n    caCertificate: null\n",
+		},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			objects, err := helm.Template(t.Context(), c.flags...)
+			check(t, err)
+			config, _, err := unstructured.NestedString(find(t, objects, "ConfigMap", "lightstep-injector").Object, "data", "config.yaml")
+			check(t, err)
+			if diff := cmp.Diff(c.want, config); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRenderedElsewhere: bindings and policies are of the account, wherever it is and whatever it is called.
+func TestRenderedElsewhere(t *testing.T) {
+	flags := append(set("serviceAccount.name=mine", "serviceAccount.create=false"), "--namespace", "elsewhere")
+	objects, err := buildHelm(t).Template(t.Context(), flags...)
+	check(t, err)
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "ServiceAccount":
+			t.Error("there is a ServiceAccount")
+		case "ClusterRoleBinding", "RoleBinding":
+			subjects, _, err := unstructured.NestedSlice(object.Object, "subjects")
+			check(t, err)
+			want := []any{map[string]any{"kind": "ServiceAccount", "name": "mine", "namespace": "elsewhere"}}
+			if diff := cmp.Diff(want, subjects); diff != "" {
+				t.Errorf("%s %s: subjects (-want +got):\n%s", object.GetKind(), object.GetName(), diff)
+			}
+		case "ValidatingAdmissionPolicy":
+			conditions, _, err := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
+			check(t, err)
+			want := `request.userInfo.username == "system:serviceaccount:elsewhere:mine"`
+			if got := conditions[0].(map[string]any)["expression"]; got != want || len(conditions) != 1 {
+				t.Errorf("policy %s is for %v, wanted %s", object.GetName(), conditions, want)
+			}
+		}
+	}
+}
+
+// TestRefusedValues: what cannot be meant is refused, and the message names it.
+func TestRefusedValues(t *testing.T) {
+	helm := buildHelm(t)
+	for _, c := range []struct {
+		name  string
+		flags []string
+		names string
+	}{
+		{"unknown value", set("certificates=x"), "certificates"},
+		{"unknown key of a profile", set("config.profiles.default.caCert=x"), "'caCert'"},
+		{"no default profile", set("config.profiles.other.sampling=1"), "'default'"},
+		{"null profile", set("config.profiles.default=null"), "/config/profiles/default"},
+		{"token source without a name", set(accessToken + ".source.namespace=x"), "/config/profiles/default/accessToken/source"},
+		{"token source without a name, as text", text(t, "profiles: {default: {accessToken: {source: {a: b}}}}"), "profiles.default.accessToken.source.name"},
+		{"a Secret's name", set(ca + ".secretName=A"), "/config/profiles/default/caCertificate/secretName"},
+		{"an address without a port", set("config.profiles.default.satellite.address=x"), "/config/profiles/default/satellite/address"},
+		{"no YAML", text(t, "profiles: ["), "config is not YAML"},
+		{"no map", text(t, "- x"), "config is not YAML"},
+		{"Kubernetes before 1.28", []string{"--kube-version", "1.27.0"}, ">=1.28"},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			_, err := helm.Template(t.Context(), c.flags...)
+			check(t, refused(err, c.names))
+		})
+	}
+}
+
+// TestRenderedTwice: the same values give the same objects.
+func TestRenderedTwice(t *testing.T) {
+	helm := buildHelm(t)
+	render := func() []*unstructured.Unstructured {
+		objects, err := helm.Template(t.Context(), "--values", "testdata/several.yaml")
+		check(t, err)
+		return objects
+	}
+	if diff := cmp.Diff(render(), render()); diff != "" {
+		t.Errorf("(-once +again):\n%s", diff)
+	}
+}
+
+func find(t *testing.T, objects []*unstructured.Unstructured, kind, name string) *unstructured.Unstructured {
+	t.Helper()
+	for _, object := range objects {
+		if object.GetKind() == kind && object.GetName() == name {
+			return object
+		}
+	}
+	t.Fatalf("the chart has no %s %s", kind, name)
+	return nil
+}

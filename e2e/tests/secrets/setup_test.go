@@ -1,0 +1,196 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
+	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+)
+
+const (
+	root = "../../.."
+	// deadline bounds every wait for the cluster.
+	deadline = time.Minute
+	// own is the injector's namespace, accountName its service account.
+	own         = chart.Namespace
+	accountName = "lightstep-injector"
+	username    = "system:serviceaccount:" + own + ":" + accountName
+	istioSpace  = "istio-system"
+)
+
+// environment is what all tests share.
+type environment struct {
+	cluster *cluster.Cluster
+	helm    *chart.Helm
+	admin   *kubernetes.Clientset
+	// account has the rights of the injector's service account.
+	account *kubernetes.Clientset
+}
+
+// setUp brings up a cluster with the chart installed, and has it taken down when the test has ended.
+func setUp(t *testing.T) *environment {
+	t.Helper()
+	ctx := t.Context()
+	run, err := cluster.NewRun(root)
+	check(t, err)
+	t.Cleanup(func() { check(t, run.Remove()) })
+	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
+	check(t, err)
+	helm := buildHelm(t)
+	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
+	check(t, err)
+	t.Cleanup(func() { check(t, c.Stop()) })
+	e := &environment{cluster: c, helm: helm, admin: client(t, c.Config)}
+	e.namespace(t, istioSpace, nil)
+	check(t, e.helm.Install(ctx, c, "--values", "testdata/values.yaml"))
+	config, err := c.As(ctx, own, accountName)
+	check(t, err)
+	e.account = client(t, config)
+	e.register(t, webhookName, "inject.lightstep.com", "second.lightstep.com")
+	e.register(t, "1-other", "other.example.com")
+	e.awaitPolicies(t)
+	return e
+}
+
+func buildHelm(t *testing.T) *chart.Helm {
+	t.Helper()
+	helm, err := chart.Build(t.Context(), root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
+	check(t, err)
+	return helm
+}
+
+// client asks as much as it likes, and says no warnings.
+func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
+	made, err := kubernetes.NewForConfig(config)
+	check(t, err)
+	return made
+}
+
+// namespace makes one and returns its name.
+func (e *environment) namespace(t *testing.T, name string, labels map[string]string) string {
+	t.Helper()
+	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+	_, err := e.admin.CoreV1().Namespaces().Create(t.Context(), made, metav1.CreateOptions{})
+	check(t, err)
+	return name
+}
+
+// labelled are the labels of a namespace that has opted in.
+func labelled() map[string]string { return map[string]string{"lightstep.com/injection": "enabled"} }
+
+// webhookName is the webhook configuration that the account may tell its CA.
+const webhookName = "0-lightstep-injector"
+
+// register makes a webhook configuration that calls nobody.
+func (e *environment) register(t *testing.T, name string, webhooks ...string) {
+	t.Helper()
+	made := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Labels: map[string]string{"app": "lightstep"}, Annotations: map[string]string{"note": "x"},
+	}}
+	for _, webhook := range webhooks {
+		made.Webhooks = append(made.Webhooks, admissionv1.MutatingWebhook{
+			Name: webhook,
+			ClientConfig: admissionv1.WebhookClientConfig{
+				Service: &admissionv1.ServiceReference{Namespace: own, Name: "lightstep-injector", Path: new("/inject")},
+			},
+			Rules: []admissionv1.RuleWithOperations{{
+				Operations: []admissionv1.OperationType{admissionv1.Create},
+				Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"nobody": "has-this"}},
+			SideEffects:             new(admissionv1.SideEffectClassNone),
+			FailurePolicy:           new(admissionv1.Ignore),
+			AdmissionReviewVersions: []string{"v1"},
+		})
+	}
+	_, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), made, metav1.CreateOptions{})
+	check(t, err)
+}
+
+// awaitPolicies waits until the API server, which learns of them by a watch, has both policies in force.
+func (e *environment) awaitPolicies(t *testing.T) {
+	t.Helper()
+	e.namespace(t, "waiting", nil)
+	eventually(t, func(ctx context.Context) error {
+		return refused(e.apply(ctx, copyOf("waiting", satelliteCA), dryRun), secretsPolicy)
+	})
+	eventually(t, func(ctx context.Context) error {
+		return refused(e.patchWebhook(ctx, webhookName, `{"metadata":{"labels":{"waiting":"x"}}}`, dryRun), webhookPolicy)
+	})
+}
+
+// allowEverything has RBAC allow the account everything, and waits until it does.
+func (e *environment) allowEverything(t *testing.T) {
+	t.Helper()
+	bindings := e.admin.RbacV1().ClusterRoleBindings()
+	_, err := bindings.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "everything"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: own, Name: accountName}},
+	}, metav1.CreateOptions{})
+	check(t, err)
+	eventually(t, func(ctx context.Context) error {
+		_, err := e.account.CoreV1().Secrets(own).List(ctx, metav1.ListOptions{})
+		return err
+	})
+}
+
+// The words by which it is told who refused.
+const (
+	byRBAC        = `User "` + username + `" cannot `
+	secretsPolicy = "ValidatingAdmissionPolicy 'lightstep-injector-secrets'"
+	webhookPolicy = "ValidatingAdmissionPolicy 'lightstep-injector-webhook'"
+)
+
+// refused returns an error unless another one is a refusal, in these words.
+func refused(err error, words string) error {
+	if err == nil {
+		return errors.New("it was allowed")
+	}
+	if !strings.Contains(err.Error(), words) {
+		return fmt.Errorf("it was not refused by %q: %w", words, err)
+	}
+	return nil
+}
+
+// check ends the test if there is an error.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until a condition holds: until it returns nil.
+func eventually(t *testing.T, condition func(context.Context) error) {
+	t.Helper()
+	last := errors.New("never checked")
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+		now := condition(ctx)
+		if ctx.Err() == nil { // what failed for want of time says nothing
+			last = now
+		}
+		return now == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v", err, last)
+	}
+}

@@ -1,0 +1,152 @@
+package secrets
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+)
+
+// anyCA stands for a certificate in a caBundle, in base64.
+const anyCA = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkRENDQVJxZ0F3SUJBZ0lVQWpRPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
+
+// works does all that the injector does, with the account's rights.
+func (e *environment) works(t *testing.T) {
+	t.Run("Copies", e.copies)
+	t.Run("CleanUp", e.cleanUp)
+	t.Run("Certificate", e.certificate)
+	t.Run("CABundle", e.caBundle)
+	t.Run("Lease", e.lease)
+	t.Run("Events", e.events)
+	t.Run("Reads", e.reads)
+}
+
+// copies go through their whole life, each of the names.
+func (e *environment) copies(t *testing.T) {
+	namespace := e.namespace(t, "works", labelled())
+	for _, name := range []string{satelliteCA, otherCA, token} {
+		secret := copyOf(namespace, name)
+		check(t, e.apply(t.Context(), secret))
+		made, err := e.account.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		check(t, err)
+		secret.UID, secret.Data = made.UID, map[string][]byte{"cacert.pem": []byte("y")}
+		check(t, e.apply(t.Context(), secret))
+		now := e.secret(t, namespace, name)
+		repair := fmt.Sprintf(`{"metadata":{"uid":%q,"resourceVersion":%q},"data":{"more":null}}`, now.UID, now.ResourceVersion)
+		check(t, e.merge(t.Context(), namespace, name, repair))
+		e.removeExactly(t, namespace, name)
+	}
+}
+
+// removeExactly deletes a Secret as the account, if it is still the one that is there.
+func (e *environment) removeExactly(t *testing.T, namespace, name string) {
+	t.Helper()
+	now := e.secret(t, namespace, name)
+	check(t, e.account.CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion},
+	}))
+}
+
+// cleanUp removes a copy after the label, when it could not be made any more.
+func (e *environment) cleanUp(t *testing.T) {
+	namespace := e.namespace(t, "left", labelled())
+	check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
+	e.label(t, namespace, map[string]any{"lightstep.com/injection": nil})
+	eventually(t, func(ctx context.Context) error {
+		return refused(e.apply(ctx, copyOf(namespace, otherCA), dryRun), unlabelled)
+	})
+	e.removeExactly(t, namespace, satelliteCA)
+}
+
+// certificate is made and renewed; it is left to others to take away.
+func (e *environment) certificate(t *testing.T) {
+	secret := certificateOf(own, certificate)
+	check(t, e.apply(t.Context(), secret))
+	secret.Data["tls.crt"] = []byte("y")
+	check(t, e.apply(t.Context(), secret))
+	_, err := e.account.CoreV1().Secrets(own).Get(t.Context(), certificate, metav1.GetOptions{})
+	check(t, err)
+	check(t, e.admin.CoreV1().Secrets(own).Delete(t.Context(), certificate, metav1.DeleteOptions{}))
+}
+
+// caBundle is set, changed and applied, in the place of any webhook.
+func (e *environment) caBundle(t *testing.T) {
+	ctx := t.Context()
+	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(0)))
+	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(1)))
+	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, `[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]`))
+	check(t, e.patchWebhookBy(ctx, types.ApplyPatchType, webhookName, fmt.Sprintf(`{"apiVersion":"admissionregistration.k8s.io/v1",
+		"kind":"MutatingWebhookConfiguration","metadata":{"name":%q},"webhooks":[{"name":"inject.lightstep.com","clientConfig":{"caBundle":%q}}]}`, webhookName, anyCA)))
+}
+
+// lease is taken and kept.
+func (e *environment) lease(t *testing.T) {
+	leases := e.account.CoordinationV1().Leases(own)
+	lease, err := leases.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "lightstep-injector"}}, metav1.CreateOptions{})
+	check(t, err)
+	lease.Spec.HolderIdentity = new("me")
+	_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
+	check(t, err)
+	_, err = leases.Get(t.Context(), lease.Name, metav1.GetOptions{})
+	check(t, err)
+}
+
+// events are made, and counted up, in any namespace.
+func (e *environment) events(t *testing.T) {
+	events := e.account.EventsV1().Events("works")
+	made, err := events.Create(t.Context(), &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{GenerateName: "lightstep.cacert-"},
+		EventTime:           metav1.NowMicro(),
+		ReportingController: "lightstep.com/injector", ReportingInstance: "me",
+		Action: "Copy", Reason: "Foreign", Type: corev1.EventTypeWarning,
+		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Secret", Namespace: "works", Name: satelliteCA},
+	}, metav1.CreateOptions{})
+	check(t, err)
+	series, err := json.Marshal(map[string]any{"series": eventsv1.EventSeries{Count: 2, LastObservedTime: metav1.NowMicro()}})
+	check(t, err)
+	_, err = events.Patch(t.Context(), made.Name, types.StrategicMergePatchType, series, metav1.PatchOptions{})
+	check(t, err)
+}
+
+// reads lists and watches what the injector goes by.
+func (e *environment) reads(t *testing.T) {
+	config, err := e.cluster.As(t.Context(), own, accountName)
+	check(t, err)
+	config.WarningHandler = rest.NoWarnings{}
+	client, err := metadata.NewForConfig(config)
+	check(t, err)
+	core := corev1.SchemeGroupVersion
+	secrets := core.WithResource("secrets")
+	webhooks := client.Resource(admissionv1.SchemeGroupVersion.WithResource("mutatingwebhookconfigurations"))
+	for _, name := range []string{satelliteCA, otherCA, token} {
+		listAndWatch(t, client.Resource(secrets), named(name))
+	}
+	for _, name := range []string{satelliteCA, "other-source", "token-source", certificate} {
+		listAndWatch(t, client.Resource(secrets).Namespace(own), named(name))
+	}
+	listAndWatch(t, client.Resource(core.WithResource("namespaces")), metav1.ListOptions{LabelSelector: "lightstep.com/injection=enabled"})
+	listAndWatch(t, client.Resource(core.WithResource("configmaps")).Namespace(istioSpace), metav1.ListOptions{})
+	listAndWatch(t, webhooks, metav1.ListOptions{LabelSelector: "istio.io/tag"})
+	pods := client.Resource(core.WithResource("pods")).Namespace("works")
+	_, err = pods.List(t.Context(), metav1.ListOptions{LabelSelector: "lightstep.com/injected=true", Limit: 1})
+	check(t, err)
+}
+
+// listAndWatch does what a reflector does.
+func listAndWatch(t *testing.T, resource metadata.ResourceInterface, options metav1.ListOptions) {
+	t.Helper()
+	_, err := resource.List(t.Context(), options)
+	check(t, err)
+	events, err := resource.Watch(t.Context(), options)
+	check(t, err)
+	events.Stop()
+}

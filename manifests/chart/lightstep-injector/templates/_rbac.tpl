@@ -1,0 +1,73 @@
+{{/* Copies: looked at one by one, applied, deleted once no running pod needs them, and spoken of in Events. */}}
+{{- define "lightstep-injector.distributionRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ toJson .copies }}
+  verbs: [create, delete, get, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{/* In the injector's own namespace: the lease by which one replica leads, the sources, the certificate. */}}
+{{- define "lightstep-injector.ownRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [lightstep-injector]
+  verbs: [get, update]
+{{- if .model.distribution }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ toJson .model.sources }}
+  verbs: [list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+{{- if .values.certificate.selfManaged }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [lightstep-injector-tls]
+  verbs: [create, get, list, patch, watch]
+{{- end }}
+{{- end -}}
+
+{{/* In Istio's namespaces: its ConfigMaps, whose names hold revisions, which no selector knows. */}}
+{{- define "lightstep-injector.istioRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, watch]
+{{- end -}}
+
+{{/* A Role and its binding: root, namespace, name, rules. */}}
+{{- define "lightstep-injector.role" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "lightstep-injector.labels" .root | nindent 4 }}
+rules:
+{{ .rules }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "lightstep-injector.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ .name }}
+subjects:
+- {{- include "lightstep-injector.subject" .root | nindent 2 }}
+{{- end -}}
