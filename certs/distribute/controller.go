@@ -8,10 +8,13 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 const (
@@ -19,8 +22,8 @@ const (
 	workers = 16
 	// patience is how long pods that run, and an object that is not ours, are left before another look.
 	patience = 10 * time.Second
-	// sourcesEvery is how often the sources' dates are looked at.
-	sourcesEvery = time.Minute
+	// lookAgain is how often everything is looked at: no watch tells that a source has begun, or ceased, to be valid.
+	lookAgain = time.Minute
 	// lost is when a write that no watch has told of is taken to be lost.
 	lost = time.Minute
 )
@@ -41,8 +44,9 @@ type Controller struct {
 	leading bool
 	// written are the writes of which no watch has told yet.
 	written map[types.NamespacedName]write
-	// said are the states that somebody has been told of.
-	said map[types.NamespacedName]State
+	// said are the states that somebody has been told of, saidOfSources what they have been told of the sources.
+	said          map[types.NamespacedName]State
+	saidOfSources map[settings.Secret]string
 }
 
 // write is one that has been done: from which version of the Secret, and to which content.
@@ -66,14 +70,13 @@ func (c *Controller) Lead(ctx context.Context) {
 	defer c.begin(false)
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName]())
 	defer c.World.Listen(func(namespace string) { queue.Add(types.NamespacedName{Namespace: namespace}) })()
-	queue.Add(everything())
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer queue.ShutDown()
 	for range workers {
 		running.Go(func() { c.work(ctx, queue) })
 	}
-	c.watchDates(ctx, queue)
+	wait.UntilWithContext(ctx, func(context.Context) { queue.Add(everything()) }, lookAgain)
 }
 
 // begin forgets what an earlier term has left.
@@ -83,6 +86,7 @@ func (c *Controller) begin(leading bool) {
 	c.leading = leading
 	c.written = map[types.NamespacedName]write{}
 	c.said = map[types.NamespacedName]State{}
+	c.saidOfSources = map[settings.Secret]string{}
 }
 
 // everything asks for a look at all Secrets; a key without a name, for one at all of its namespace.
@@ -90,6 +94,9 @@ func everything() types.NamespacedName { return types.NamespacedName{} }
 
 // expand asks for a look at each Secret that such a key stands for.
 func (c *Controller) expand(queue queue, key types.NamespacedName) {
+	if key == everything() {
+		c.tellOfSources()
+	}
 	snap, _ := c.World.Now()
 	names := snap.Settings.SecretNames()
 	add := func(namespace string) {
@@ -105,23 +112,6 @@ func (c *Controller) expand(queue queue, key types.NamespacedName) {
 		add(namespace)
 	}
 	c.World.Copies(func(key types.NamespacedName) { queue.Add(key) })
-}
-
-// watchDates looks at the sources' dates, since no watch tells that one has begun or ceased to be valid.
-func (c *Controller) watchDates(ctx context.Context, queue queue) {
-	said := noted{}
-	ticker := time.NewTicker(sourcesEvery)
-	defer ticker.Stop()
-	for {
-		if c.lookAtSources(said) {
-			queue.Add(everything())
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 func (c *Controller) work(ctx context.Context, queue queue) {

@@ -52,11 +52,8 @@ func (c *Controller) event(key types.NamespacedName, uid types.UID, kind, reason
 	}, nil, kind, reason, action, "%s", note)
 }
 
-// noted is what has been said of the sources in this term.
-type noted map[settings.Secret]string
-
-// lookAtSources says what is new about the sources, and tells whether one has become fit to be handed out, or ceased to be.
-func (c *Controller) lookAtSources(said noted) (changed bool) {
+// tellOfSources says what is new about the sources.
+func (c *Controller) tellOfSources() {
 	snap, _ := c.World.Now()
 	now := time.Now()
 	for _, of := range snap.Settings.Sources() {
@@ -65,13 +62,15 @@ func (c *Controller) lookAtSources(said noted) (changed bool) {
 			continue
 		}
 		reason, note := aboutSource(source, now)
-		if about := source.Hash + reason; said[of] != about {
-			said[of] = about
-			changed = true
+		about := source.Hash + reason
+		c.mu.Lock()
+		before, told := c.saidOfSources[of]
+		c.saidOfSources[of] = about
+		c.mu.Unlock()
+		if !told || before != about {
 			c.sayOfSource(of, snap.OwnNamespace, reason, note)
 		}
 	}
-	return changed
 }
 
 func (c *Controller) sayOfSource(of settings.Secret, own, reason, note string) {
