@@ -42,7 +42,7 @@ e2e: ## The program against a real apiserver, black box; the demo is one of the 
 
 .PHONY: e2e-istio
 e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, the newest istiod, an upgrade from one to the other
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istiod ./tests/mesh ./tests/meshes ./tests/upgrade
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istiod ./tests/managed ./tests/mesh ./tests/meshes ./tests/upgrade
 
 .PHONY: e2e-secrets
 e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, attacked

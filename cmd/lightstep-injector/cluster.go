@@ -27,14 +27,16 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
-// cluster is how serve reaches the cluster: objects' metadata, whole objects, and the lease by which one replica leads.
+// cluster is how the cluster is reached: objects' metadata, whole objects, and the lease by which one replica leads.
 type cluster struct {
-	metadata metadata.Interface
-	objects  dynamic.Interface
-	core     corev1.SecretsGetter
-	leases   coordination.LeasesGetter
-	events   events.EventBroadcaster
-	reviews  authorization.SelfSubjectAccessReviewsGetter
+	// namespace is the one that whoever names none means.
+	namespace string
+	metadata  metadata.Interface
+	objects   dynamic.Interface
+	core      corev1.SecretsGetter
+	leases    coordination.LeasesGetter
+	events    events.EventBroadcaster
+	reviews   authorization.SelfSubjectAccessReviewsGetter
 }
 
 // requestsPerSecond bounds what each client asks of the API server, beside watches; client-go's own 5 would take half an hour
@@ -51,13 +53,18 @@ func binary(config *rest.Config) *rest.Config {
 // connect finds the cluster of $KUBECONFIG or, inside one, the pod's own.
 func connect() (*cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
+	config, err := loader.ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the cluster (KUBECONFIG, or a pod's service account): %w", err)
 	}
+	namespace, _, err := loader.Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("find the namespace of the kubeconfig's context: %w", err)
+	}
 	config.UserAgent = "lightstep-injector/" + version()
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
-	c := new(cluster)
+	c := &cluster{namespace: namespace}
 	if c.metadata, err = metadata.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -14,17 +15,38 @@ import (
 
 func explainCommand(io streams) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "explain -f FILE|-",
-		Short: "Tell which rules decide about a manifest's pods, and the patch",
-		Long: `Tell which rules decide about a manifest's pods, in order, and the patch. They are the webhook's own.
+		Use:   "explain (-f FILE|- | POD)",
+		Short: "Tell which rules decide about a manifest's pods, or a pod of the cluster, and the patch",
+		Long: `Tell which rules decide about a manifest's pods, or about a pod of the cluster, in order, and the patch. They are the webhook's own.
 
-The objects' namespaces count as labelled, unless the manifests hold the Namespace: its labels and annotations decide then.`,
+-f: the objects' namespaces count as labelled, unless the manifests hold the Namespace: its labels and annotations decide then.
+
+POD: the cluster of $KUBECONFIG is read as the webhook reads it, once, with your rights; --config is the injector's own
+configuration. You are told what was done to the pod when it was created, what would be done to it now, and what its mesh still
+lacks. The exit code is 1 where anything is amiss, or the pod lacks what one created now would have.`,
 		Example: `  lightstep-injector explain -f app.yaml --config config.yaml
-  kubectl get deployment app -o yaml | lightstep-injector explain -f - --config config.yaml`,
-		Args: cobra.NoArgs,
+  kubectl get deployment app -o yaml | lightstep-injector explain -f - --config config.yaml
+  lightstep-injector explain app-7d9c5b6f8-x2x7k -n shop --config config.yaml`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	o, output := addOffline(cmd), addOutput(cmd, "table", "json", "yaml")
-	cmd.RunE = func(*cobra.Command, []string) error { return explainManifests(o, output.value, io) }
+	cmd.Flag("namespace").Usage = "`NAMESPACE` of the objects that name none, or of POD (without it, the kubeconfig's)"
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0 && len(o.files) == 0:
+			return usageError{errors.New("what is to be explained is missing: -f FILE, or the name of a POD")}
+		case len(args) == 0:
+			return explainManifests(o, output.value, io)
+		case len(o.files) > 0:
+			return usageError{fmt.Errorf("-f and POD %s: give one of them", args[0])}
+		case o.config == "":
+			return usageError{fmt.Errorf("POD %s: --config FILE is missing: give the injector's own configuration", args[0])}
+		}
+		if !cmd.Flag("namespace").Changed {
+			o.namespace = ""
+		}
+		return explainPod(cmd.Context(), o, args[0], output.value, io)
+	}
 	return cmd
 }
 
@@ -100,22 +122,31 @@ func explain(object manifest.Object, request *inject.Request, snap *inject.Snaps
 
 func printExplanations(out io.Writer, explanations []explanation) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for i, e := range explanations {
+	for i := range explanations {
+		e := &explanations[i]
 		if i > 0 {
 			_, _ = fmt.Fprintln(table)
 		}
-		_, _ = fmt.Fprintln(table, title(manifest.Object{Kind: e.Kind, Name: e.Name}, e.Namespace))
-		for _, rule := range e.Rules {
-			_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\n", rule.Reason, yesNo(rule.Applies), rule.Says)
-		}
-		for _, warning := range e.Warnings {
-			_, _ = fmt.Fprintf(table, "  warning: %s: %s\n", warning.Code, warning.Message)
-		}
-		if err := printPatch(table, e.Patch); err != nil {
+		e.printTitle(table)
+		if err := e.print(table); err != nil {
 			return err
 		}
 	}
 	return table.Flush()
+}
+
+func (e *explanation) printTitle(out io.Writer) {
+	_, _ = fmt.Fprintln(out, title(manifest.Object{Kind: e.Kind, Name: e.Name}, e.Namespace))
+}
+
+func (e *explanation) print(out io.Writer) error {
+	for _, rule := range e.Rules {
+		_, _ = fmt.Fprintf(out, "  %s\t%s\t%s\n", rule.Reason, yesNo(rule.Applies), rule.Says)
+	}
+	for _, warning := range e.Warnings {
+		_, _ = fmt.Fprintf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
+	}
+	return printPatch(out, e.Patch)
 }
 
 func printPatch(out io.Writer, patch []inject.Operation) error {

@@ -27,6 +27,7 @@ Standard error has a line for each object with a pod: whether it is injected, wh
 		Args: cobra.NoArgs,
 	}
 	o, output := addOffline(cmd), addOutput(cmd, "yaml", "json", "diff")
+	cobra.CheckErr(cmd.MarkFlagRequired("filename"))
 	cmd.RunE = func(*cobra.Command, []string) error { return injectManifests(o, output.value, io) }
 	return cmd
 }

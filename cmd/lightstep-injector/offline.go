@@ -36,7 +36,6 @@ func addOffline(cmd *cobra.Command) *offline {
 	flags.StringVar(&o.istioVersion, "istio-version", "", "Istio's `VERSION`, in the place of the configuration's")
 	flags.StringArrayVar(&o.tokenFiles, "access-token-file", nil,
 		"`[PROFILE=]FILE` with the token of a profile with accessToken.delivery: annotation; repeatable")
-	cobra.CheckErr(cmd.MarkFlagRequired("filename"))
 	return o
 }
 

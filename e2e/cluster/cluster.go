@@ -31,8 +31,9 @@ type Cluster struct {
 	// Existing is true for a cluster that Start did not make: what was put there has to be taken away again.
 	Existing bool
 
-	env        *envtest.Environment
-	components []*process.Process
+	auditPolicy string
+	env         *envtest.Environment
+	components  []*process.Process
 }
 
 // Connect uses a cluster that is there already, with the kubectl in PATH.

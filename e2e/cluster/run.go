@@ -11,8 +11,19 @@ import (
 // Run is a folder under .cache/run for the files of one run: data, logs, certificates. Its process holds a lock on it,
 // which the kernel releases however the process ends; a folder without one is left over, and the next run removes it.
 type Run struct {
-	Dir  string
+	Dir string
+	// Seen, where it is set, is shown what a part of the run answers to a test and leaves in no file: what sort of thing it
+	// is, and the text. Several goroutines may call it.
+	Seen func(what string, text []byte)
+
 	lock *os.File
+}
+
+// Show shows Seen something.
+func (r *Run) Show(what string, text []byte) {
+	if r.Seen != nil {
+		r.Seen(what, text)
+	}
 }
 
 // NewRun makes a run's folder and removes those of runs that have gone. root is the repository's root.

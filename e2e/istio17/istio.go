@@ -22,6 +22,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/compile"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/istio/agent"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 )
 
@@ -187,7 +188,7 @@ func (i *Istio) Bootstrap(ctx context.Context, pod *corev1.Pod, secrets map[stri
 		return nil, fmt.Errorf("bootstrap of pod %s: %w", pod.Name, err)
 	}
 	out := new(Bootstrap)
-	return out, json.Unmarshal(text, out)
+	return out, errors.Join(json.Unmarshal(text, out), agent.Show(i.run, pod, text))
 }
 
 func (i *Istio) post(ctx context.Context, path string, body []byte) ([]byte, error) {

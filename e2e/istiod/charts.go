@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,7 +106,7 @@ func (i *Istiod) eachOf(object *unstructured.Unstructured, change func(map[strin
 }
 
 // environment is what the Deployment gives to istiod.
-func (c *charts) environment() []string {
+func (i *Istiod) environment(ctx context.Context, c *charts) ([]string, error) {
 	fields := map[string]string{
 		"metadata.name":           c.deployment.Name + "-0",
 		"metadata.namespace":      Namespace,
@@ -113,18 +114,24 @@ func (c *charts) environment() []string {
 	}
 	var environment []string
 	for _, variable := range c.deployment.Spec.Template.Spec.Containers[0].Env {
-		value := variable.Value
+		value, from := variable.Value, variable.ValueFrom
 		switch {
 		case variable.Name == "KUBECONFIG":
 			continue // a file in the pod; here it is a flag
-		case variable.ValueFrom != nil && variable.ValueFrom.FieldRef == nil:
+		case from != nil && from.SecretKeyRef != nil:
+			secret, err := i.cluster.Client.CoreV1().Secrets(Namespace).Get(ctx, from.SecretKeyRef.Name, metav1.GetOptions{})
+			if err != nil {
+				return nil, fmt.Errorf("env %s: %w", variable.Name, err)
+			}
+			value = string(secret.Data[from.SecretKeyRef.Key])
+		case from != nil && from.FieldRef != nil:
+			value = fields[from.FieldRef.FieldPath]
+		case from != nil:
 			continue // a limit that the process does not have
-		case variable.ValueFrom != nil:
-			value = fields[variable.ValueFrom.FieldRef.FieldPath]
 		}
 		environment = append(environment, variable.Name+"="+value)
 	}
-	return environment
+	return environment, nil
 }
 
 // Apply applies objects as a user would, with kubectl. Those that name no namespace go into the one given; if none is,
@@ -144,6 +151,9 @@ func (i *Istiod) Apply(ctx context.Context, namespace string, manifests []byte) 
 func (i *Istiod) makeNamespace(ctx context.Context) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
 	_, err := i.cluster.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) { // made for what istiod is to find there
+		return nil
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -86,11 +87,15 @@ func (i *Istiod) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write istiod's kubeconfig: %w", err)
 	}
+	environment, err := i.environment(ctx, charts)
+	if err != nil {
+		return fmt.Errorf("make istiod's environment: %w", err)
+	}
 	i.process, err = process.Start(process.Spec{
 		Name: "istiod",
 		Path: i.binary,
 		Args: append(charts.deployment.Spec.Template.Spec.Containers[0].Args, i.flags(kubeconfig)...),
-		Env:  charts.environment(),
+		Env:  environment,
 		Log:  i.LogFile(),
 	})
 	if err != nil {
@@ -184,6 +189,20 @@ func (i *Istiod) token(ctx context.Context, namespace, account string, spec *aut
 		return "", fmt.Errorf("make a token for service account %s/%s: %w", namespace, account, err)
 	}
 	return made.Status.Token, nil
+}
+
+// Metrics returns the text of its /metrics.
+func (i *Istiod) Metrics(ctx context.Context) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+i.at(monitoringPort)+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	return io.ReadAll(response.Body)
 }
 
 func (i *Istiod) waitUntilReady(ctx context.Context) error {

@@ -13,6 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// Sent is as what a run is shown each answer of istiod, with the node that asked.
+const Sent = "answers of istiod"
+
 // tokenAudience is the one that Istio's proxies have their tokens for.
 const tokenAudience = "istio-ca"
 
@@ -23,6 +26,7 @@ func (i *Istiod) Ask(ctx context.Context, pod *corev1.Pod) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask istiod as the proxy of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
+	i.run.Show(Sent, sent)
 	return sent, nil
 }
 

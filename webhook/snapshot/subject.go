@@ -30,11 +30,14 @@ type subject struct {
 	indispensable bool
 }
 
+// namespacesName is the name of the subject that the others depend on.
+const namespacesName = "namespaces"
+
 // subjects are what the configuration in force has watched, each under the name by which the log knows it.
 func (w *Watch) subjects() map[string]subject {
 	config := w.Store.Current().Settings
 	all := map[string]subject{
-		"namespaces":          w.namespaces(),
+		namespacesName:        w.namespaces(),
 		"Istio's tags":        w.tags(),
 		"Istio's Telemetries": w.telemetries(),
 	}
@@ -52,21 +55,26 @@ func (w *Watch) subjects() map[string]subject {
 	return all
 }
 
+func namespacesResource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+}
+
 func (w *Watch) namespaces() subject {
 	labelled := func(o *metav1.ListOptions) { o.LabelSelector = NamespaceSelector }
-	return w.metadata(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, labelled, true, reducer[*metav1.PartialObjectMetadata]{
+	return w.metadata(namespacesResource(), labelled, true, reducer[*metav1.PartialObjectMetadata]{
 		replace: w.Store.ReplaceNamespaces,
 		set:     w.Store.SetNamespace,
 		remove:  w.Store.RemoveNamespace,
 	})
 }
 
-// secrets watches one name in all namespaces by a field selector, the one form of watch that RBAC can limit to a name. Of
-// an access token's Secret the metadata alone is read.
+// secrets watches one name, in all namespaces unless told otherwise, by a field selector, the one form of watch that RBAC can
+// limit to a name. Of an access token's Secret the metadata alone is read.
 func (w *Watch) secrets(name string, token bool) subject {
 	named := namedSecret(name)
 	if token {
-		return w.metadata(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, named, false, reducer[*metav1.PartialObjectMetadata]{
+		resource := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+		s := w.metadata(resource, named, false, reducer[*metav1.PartialObjectMetadata]{
 			replace: func(list []*metav1.PartialObjectMetadata) {
 				w.Store.ReplaceSecrets(name, found(list, func(o *metav1.PartialObjectMetadata) distribute.Found { return distribute.OfMetadata(&o.ObjectMeta) }))
 			},
@@ -76,8 +84,10 @@ func (w *Watch) secrets(name string, token bool) subject {
 			},
 			remove: func(o *metav1.PartialObjectMetadata) { w.Store.SetSecret(name, o.Namespace, nil) },
 		})
+		s.from.choices = []lister{fromMetadata(w.Metadata.Resource(resource).Namespace(w.secretsIn))}
+		return s
 	}
-	return w.wholeSecrets(metav1.NamespaceAll, named, reducer[*corev1.Secret]{
+	return w.wholeSecrets(w.secretsIn, named, reducer[*corev1.Secret]{
 		replace: func(list []*corev1.Secret) { w.Store.ReplaceSecrets(name, found(list, distribute.OfSecret)) },
 		set: func(o *corev1.Secret) {
 			found := distribute.OfSecret(o)

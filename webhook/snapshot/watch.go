@@ -27,6 +27,9 @@ type Watch struct {
 	Store   *Store
 	Log     *zap.Logger
 
+	// secretsIn limits the Secrets of labelled namespaces to those of one; empty for all.
+	secretsIn string
+
 	mu      sync.Mutex
 	pending map[string]bool
 	synced  chan struct{}

@@ -34,6 +34,7 @@ const (
 
 // Agent is one that runs.
 type Agent struct {
+	run          *cluster.Run
 	address, log string
 	process      *process.Process
 }
@@ -45,7 +46,7 @@ func Build(ctx context.Context, root string, compiling func()) (string, error) {
 
 // Start runs the binary that Build gave, and returns when it answers.
 func Start(ctx context.Context, root string, run *cluster.Run, binary string) (*Agent, error) {
-	a := &Agent{log: run.Log("istio-agent")}
+	a := &Agent{run: run, log: run.Log("istio-agent")}
 	if err := a.start(ctx, filepath.Join(root, folder), run.Dir, binary); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the agent of Istio %s: %w", Version, err), a.Stop())
 	}
@@ -124,7 +125,25 @@ func (a *Agent) Bootstrap(ctx context.Context, pod *corev1.Pod, secrets map[stri
 		return nil, fmt.Errorf("bootstrap of pod %s: %w", pod.Name, err)
 	}
 	out := new(Bootstrap)
-	return out, json.Unmarshal(text, out)
+	return out, errors.Join(json.Unmarshal(text, out), Show(a.run, pod, text))
+}
+
+// Made is as what a run is shown what an agent of Istio's makes of a pod.
+const Made = "bootstraps"
+
+// Shown is how it is shown.
+type Shown struct {
+	Pod  *corev1.Pod     `json:"pod"`
+	Made json.RawMessage `json:"made"`
+}
+
+// Show shows it.
+func Show(run *cluster.Run, pod *corev1.Pod, made []byte) error {
+	text, err := json.Marshal(&Shown{pod, made})
+	if err == nil {
+		run.Show(Made, text)
+	}
+	return err
 }
 
 func (a *Agent) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {

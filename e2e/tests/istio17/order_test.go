@@ -19,7 +19,7 @@ func testOrder(t *testing.T, e *environment) {
 	property := order.Property{
 		Ours: e.injector.URL(), Istio: e.istio.URL(), Namespaces: []string{"by-secret", "by-annotation"},
 		Proxy: func(ctx context.Context, pod *corev1.Pod) (any, error) {
-			made, err := e.istio.Bootstrap(ctx, pod, map[string]string{"lightstep-access-token/token": canary})
+			made, err := e.istio.Bootstrap(ctx, pod, map[string]string{"lightstep-access-token/token": token})
 			if err != nil {
 				return nil, err
 			}

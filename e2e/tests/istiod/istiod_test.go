@@ -1,6 +1,10 @@
 package istiod
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
+)
 
 // TestIstiod runs every test against one control plane, one istiod and one injector.
 func TestIstiod(t *testing.T) {
@@ -11,4 +15,5 @@ func TestIstiod(t *testing.T) {
 	t.Run("Pods", func(t *testing.T) { testPods(t, e) })
 	t.Run("Traced", func(t *testing.T) { testTraced(t, e) })
 	t.Run("Order", func(t *testing.T) { testOrder(t, e) }) // renames what the others need
+	t.Run("NoToken", func(t *testing.T) { e.NoToken(t, istiod.Sent) })
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
 	"github.com/lightstep-injector/lightstep-injector/e2e/order"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 var pods = flag.Int("pods", 1000, "how many pods to generate")
@@ -58,7 +59,7 @@ func testOrder(t *testing.T, e *environment) {
 func (e *environment) wantsCalledFirst(t *testing.T, want bool) {
 	t.Helper()
 	pod, err := e.try(t.Context(), "order", podCase{})
-	check(t, err)
+	stage.Check(t, err)
 	if _, asked := pod.Annotations[mountsAnnotation]; asked != want {
 		t.Errorf("our webhook is called before Istio's: %t", asked)
 	}
@@ -69,7 +70,7 @@ func (e *environment) effects(t *testing.T, namespace string) map[string]effect 
 	effects := map[string]effect{}
 	for _, c := range podCases() {
 		pod, err := e.try(t.Context(), namespace, c)
-		check(t, err)
+		stage.Check(t, err)
 		if err := c.holds(pod); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -133,21 +134,21 @@ func random(volume string) bool { return strings.HasPrefix(volume, "kube-api-acc
 // renameOurs registers our webhook under the name that sorts last, and returns when only that is in force.
 func (e *environment) renameOurs(t *testing.T) {
 	t.Helper()
-	configurations := e.client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	configurations := e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	first, err := configurations.Get(t.Context(), firstName, metav1.GetOptions{})
-	check(t, err)
-	check(t, configurations.Delete(t.Context(), firstName, metav1.DeleteOptions{}))
+	stage.Check(t, err)
+	stage.Check(t, configurations.Delete(t.Context(), firstName, metav1.DeleteOptions{}))
 	e.waitForOurs(t, false)
 	last := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: lastName}, Webhooks: first.Webhooks}
 	_, err = configurations.Create(t.Context(), last, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	e.waitForOurs(t, true)
 }
 
 // waitForOurs waits until the API server calls our webhook, or no longer does.
 func (e *environment) waitForOurs(t *testing.T, want bool) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		pod, err := e.try(ctx, "order-no-mesh", podCase{})
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
@@ -62,8 +63,8 @@ func testPods(t *testing.T, e *environment) {
 	for _, c := range podCases() {
 		t.Run(c.name, func(t *testing.T) {
 			created, err := e.try(t.Context(), "pods", c)
-			check(t, err)
-			check(t, c.holds(created))
+			stage.Check(t, err)
+			stage.Check(t, c.holds(created))
 		})
 	}
 }
@@ -81,12 +82,12 @@ func testBookinfo(t *testing.T, e *environment) {
 func testNotLabelled(t *testing.T, e *environment) {
 	e.namespace(t, "not-labelled", inMesh())
 	created, err := e.try(t.Context(), "not-labelled", podCase{})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = sidecar(created, false)
-	check(t, err)
+	stage.Check(t, err)
 	created.ManagedFields = nil
 	text, err := json.Marshal(created)
-	check(t, err)
+	stage.Check(t, err)
 	if strings.Contains(string(text), "lightstep") {
 		t.Errorf("there is something of ours in it: %s", text)
 	}
@@ -102,7 +103,7 @@ func testRevision(t *testing.T, e *environment) {
 	asks := func(pod *corev1.Pod) { pod.Labels["sidecar.istio.io/inject"] = "true" }
 	for namespace, c := range map[string]podCase{"revision": {}, "pod-alone": {make: asks}} {
 		created, err := e.try(t.Context(), namespace, c)
-		check(t, err)
+		stage.Check(t, err)
 		if err := c.holds(created); err != nil {
 			t.Errorf("namespace %s: %v", namespace, err)
 		}
@@ -212,7 +213,7 @@ func (e *environment) try(ctx context.Context, namespace string, c podCase) (*co
 	if c.make != nil {
 		c.make(pod)
 	}
-	return e.client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return e.Client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 }
 
 func annotate(name, value string) func(*corev1.Pod) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,6 +41,7 @@ func TestMesh(t *testing.T) {
 	t.Run("LeaseLost", func(t *testing.T) { testLeaseLost(t, e) })
 	t.Run("Restarted", func(t *testing.T) { testRestarted(t, e) })
 	t.Run("NoLongerManaged", func(t *testing.T) { testNoLongerManaged(t, e) })
+	t.Run("NoToken", func(t *testing.T) { testNoToken(t, e) })
 }
 
 // Without Istio's kinds nothing can be kept: it is said once, and done when they are there.
@@ -47,7 +49,7 @@ func testIstioComesLate(t *testing.T, e *environment) {
 	e.namespace(t, istioSpace, nil)
 	e.install(t, "1.31.0", collectorMesh)
 	e.namespace(t, "late", nil)
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		if !strings.Contains(e.log(t), "mesh: waiting") {
 			return errors.New("it does not say that it waits")
 		}
@@ -59,9 +61,9 @@ func testIstioComesLate(t *testing.T, e *environment) {
 		t.Errorf("it says %d times that it waits", said)
 	}
 	object, err := e.get(t.Context(), telemetry, "late")
-	check(t, err)
+	stage.Check(t, err)
 	spec, err := json.Marshal(object.Object["spec"])
-	check(t, err)
+	stage.Check(t, err)
 	const want = `{"selector":{"matchLabels":{"lightstep.com/injected":"true"}},` +
 		`"tracing":[{"customTags":{"team":{"literal":{"value":"shop"}}},"providers":[{"name":"lightstep"}],"randomSamplingPercentage":25}]}`
 	if string(spec) != want {
@@ -88,12 +90,12 @@ func testSettings(t *testing.T, e *environment) {
 // What is not ours is never touched, and said once.
 func testForeign(t *testing.T, e *environment) {
 	made, err := e.client(telemetry, "default").Create(t.Context(), theirs(), metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	e.label(t, "default", `{"lightstep.com/injection":"enabled","istio-injection":"enabled"}`)
 	e.awaitState(t, "Foreign", 1)
 	e.stays(t, "default", telemetry)
 	now, err := e.get(t.Context(), telemetry, "default")
-	check(t, err)
+	stage.Check(t, err)
 	before, _ := json.Marshal(made)
 	after, _ := json.Marshal(now)
 	if string(before) != string(after) {
@@ -102,7 +104,7 @@ func testForeign(t *testing.T, e *environment) {
 	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name is there already") {
 		t.Error("it is not said")
 	}
-	check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaitState(t, "Foreign", 0)
 	e.awaits(t, "default", telemetry)
 }
@@ -129,17 +131,17 @@ func testForeignInBetween(t *testing.T, e *environment) {
 		made, err := e.client(telemetry, namespace).Create(t.Context(), theirs(), metav1.CreateOptions{})
 		e.relay.Resume()
 		if err != nil { // ours was there first
-			check(t, e.cluster.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
+			stage.Check(t, e.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
 			continue
 		}
-		eventually(t, func(context.Context) error {
+		stage.Eventually(t, func(context.Context) error {
 			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name is there already") {
 				return errors.New("it is not said")
 			}
 			return nil
 		})
 		now, err := e.get(t.Context(), telemetry, namespace)
-		check(t, err)
+		stage.Check(t, err)
 		merged := now.GetResourceVersion() != made.GetResourceVersion()
 		for _, object := range []*unstructured.Unstructured{made, now} {
 			object.SetResourceVersion("")
@@ -150,7 +152,7 @@ func testForeignInBetween(t *testing.T, e *environment) {
 		if string(before) != string(after) {
 			t.Fatalf("something of ours is left:\n%s\n%s", before, after)
 		}
-		check(t, e.cluster.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
+		stage.Check(t, e.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
 		if merged {
 			return
 		}
@@ -160,7 +162,7 @@ func testForeignInBetween(t *testing.T, e *environment) {
 
 // What is deleted comes back.
 func testDeleted(t *testing.T, e *environment) {
-	check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaits(t, "late", telemetry)
 }
 
@@ -168,36 +170,36 @@ func testDeleted(t *testing.T, e *environment) {
 func testChanged(t *testing.T, e *environment) {
 	patch := `{"spec":{"tracing":[{"providers":[{"name":"lightstep"}],"randomSamplingPercentage":99}]}}`
 	_, err := e.client(telemetry, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
-	check(t, err)
+	stage.Check(t, err)
 	e.awaitState(t, "Conflict", 1)
 	e.annotate(t, "late", `{"lightstep.com/sampling":"3"}`)
 	e.stays(t, "late", telemetry)
 	e.awaitField(t, telemetry, "late", "[map[providers:[map[name:lightstep]] randomSamplingPercentage:99]]", "spec", "tracing")
-	check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaitField(t, telemetry, "late", "[map[customTags:map[team:map[literal:map[value:shop]]] providers:[map[name:lightstep]] randomSamplingPercentage:3]]", "spec", "tracing")
 }
 
 // An object that has our labels, since it was copied with its manifest, is not ours, and outlives the label.
 func testCopiedLabels(t *testing.T, e *environment) {
 	copied, err := e.get(t.Context(), telemetry, "late")
-	check(t, err)
+	stage.Check(t, err)
 	made := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "spec": copied.Object["spec"],
 	}}
 	made.SetName("copied")
 	made.SetLabels(copied.GetLabels())
 	_, err = e.client(telemetry, "late").Create(t.Context(), made, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	time.Sleep(settle)
 	_, err = e.client(telemetry, "late").Get(t.Context(), "copied", metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 func testLabelRemoved(t *testing.T, e *environment) {
 	e.label(t, "late", `{"lightstep.com/injection":null}`)
 	e.awaits(t, "late")
 	_, err := e.client(telemetry, "late").Get(t.Context(), "copied", metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	e.label(t, "late", `{"lightstep.com/injection":"enabled"}`)
 	e.awaits(t, "late", telemetry)
 }
@@ -208,13 +210,13 @@ func testNamespaceDeleted(t *testing.T, e *environment) {
 	e.awaits(t, "going", telemetry)
 	// A pod that a node still has keeps the namespace there for a while.
 	hold := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "hold", Finalizers: []string{"example.com/hold"}}}
-	_, err := e.cluster.Client.CoreV1().ConfigMaps("going").Create(t.Context(), hold, metav1.CreateOptions{})
-	check(t, err)
-	check(t, e.cluster.Client.CoreV1().Namespaces().Delete(t.Context(), "going", metav1.DeleteOptions{}))
+	_, err := e.Client.CoreV1().ConfigMaps("going").Create(t.Context(), hold, metav1.CreateOptions{})
+	stage.Check(t, err)
+	stage.Check(t, e.Client.CoreV1().Namespaces().Delete(t.Context(), "going", metav1.DeleteOptions{}))
 	e.awaits(t, "going")
 	e.stays(t, "going")
-	_, err = e.cluster.Client.CoreV1().ConfigMaps("going").Patch(t.Context(), "hold", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
-	check(t, err)
+	_, err = e.Client.CoreV1().ConfigMaps("going").Patch(t.Context(), "hold", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	stage.Check(t, err)
 	for line := range strings.Lines(e.log(t)) {
 		if strings.Contains(line, "going") && strings.Contains(line, "failed") {
 			t.Errorf("it says %s", line)
@@ -228,16 +230,16 @@ func testDirect(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", directMesh)
 	e.awaits(t, "late")
 	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay
-	e.secret(t, "late", "lightstep.cacert")
+	e.Secret(t, "late", "lightstep.cacert", "cacert.pem", "x")
 	e.awaits(t, "late", serviceEntry, destinationRule, telemetry)
 	e.awaitField(t, serviceEntry, "late", "[map[address:satellite.example.com ports:map[grpc-otlp:9292]]]", "spec", "endpoints")
 	e.awaitField(t, serviceEntry, "late", "[.]", "spec", "exportTo")
 	e.awaitField(t, destinationRule, "late", "map[caCertificates:/etc/lightstep/cacert.pem mode:SIMPLE sni:satellite.example.com subjectAltNames:[satellite.example.com]]", "spec", "trafficPolicy", "tls")
-	e.secret(t, "pay", "pay-ca")
+	e.Secret(t, "pay", "pay-ca", "cacert.pem", "x")
 	e.awaits(t, "pay", serviceEntry, destinationRule, telemetry)
 	e.awaitField(t, serviceEntry, "pay", "STATIC", "spec", "resolution")
 	e.awaitField(t, destinationRule, "pay", "map[caCertificates:/etc/pay/cacert.pem mode:SIMPLE sni:pay.example.com subjectAltNames:[pay.example.com]]", "spec", "trafficPolicy", "tls")
-	check(t, e.cluster.Client.CoreV1().Secrets("pay").Delete(t.Context(), "pay-ca", metav1.DeleteOptions{}))
+	stage.Check(t, e.Client.CoreV1().Secrets("pay").Delete(t.Context(), "pay-ca", metav1.DeleteOptions{}))
 	e.awaits(t, "pay")
 }
 
@@ -245,11 +247,11 @@ func testDirect(t *testing.T, e *environment) {
 func testRuleChanged(t *testing.T, e *environment) {
 	patch := `{"spec":{"trafficPolicy":{"tls":{"mode":"DISABLE"}}}}`
 	_, err := e.client(destinationRule, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
-	check(t, err)
+	stage.Check(t, err)
 	e.awaits(t, "late", serviceEntry, destinationRule)
 	e.stays(t, "late", serviceEntry, destinationRule)
 	e.awaitField(t, destinationRule, "late", "DISABLE", "spec", "trafficPolicy", "tls", "mode")
-	check(t, e.client(destinationRule, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(destinationRule, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaits(t, "late", serviceEntry, destinationRule, telemetry)
 }
 
@@ -276,34 +278,34 @@ func testNativeTracer(t *testing.T, e *environment) {
 
 // Whoever loses the lease stops, and stands again; the process goes on.
 func testLeaseLost(t *testing.T, e *environment) {
-	leases := e.cluster.Client.CoordinationV1().Leases(leaseNamespace)
+	leases := e.Client.CoordinationV1().Leases(leaseNamespace)
 	patch := []byte(`{"spec":{"holderIdentity":"somebody else","leaseDurationSeconds":3600,"renewTime":"` + time.Now().UTC().Format("2006-01-02T15:04:05.000000Z") + `"}}`)
 	_, err := leases.Patch(t.Context(), lease, types.MergePatchType, patch, metav1.PatchOptions{})
-	check(t, err)
-	eventually(t, func(context.Context) error {
-		if !strings.Contains(e.log(t), "mesh: no longer leading") {
-			return errors.New("it still leads")
+	stage.Check(t, err)
+	stage.Eventually(t, func(context.Context) error {
+		if !strings.Contains(e.log(t), "mesh: no longer managing") {
+			return errors.New("it still manages")
 		}
 		return nil
 	})
-	check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.stays(t, "late")
-	check(t, e.injector.Ready(t.Context()))
-	check(t, leases.Delete(t.Context(), lease, metav1.DeleteOptions{}))
+	stage.Check(t, e.injector.Ready(t.Context()))
+	stage.Check(t, leases.Delete(t.Context(), lease, metav1.DeleteOptions{}))
 	e.awaits(t, "late", telemetry)
 }
 
 // What changed while it was down is made good; and it hands back the lease, so that the next need not wait.
 func testRestarted(t *testing.T, e *environment) {
-	check(t, e.injector.Stop())
-	held, err := e.cluster.Client.CoordinationV1().Leases(leaseNamespace).Get(t.Context(), lease, metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, e.injector.Stop())
+	held, err := e.Client.CoordinationV1().Leases(leaseNamespace).Get(t.Context(), lease, metav1.GetOptions{})
+	stage.Check(t, err)
 	if holder := held.Spec.HolderIdentity; holder != nil && *holder != "" {
 		t.Errorf("the lease is still held by %s", *holder)
 	}
 	e.label(t, "late", `{"lightstep.com/injection":null}`)
-	check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
-	check(t, e.injector.Start(t.Context()))
+	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.injector.Start(t.Context()))
 	e.awaits(t, "late")
 	e.awaits(t, "default", telemetry)
 	e.awaits(t, "pay", telemetry)
@@ -312,17 +314,27 @@ func testRestarted(t *testing.T, e *environment) {
 // With istio.manage: false nothing is done, nor undone; with true again, it is.
 func testNoLongerManaged(t *testing.T, e *environment) {
 	e.configure(t, "manage: true", "manage: false")
-	eventually(t, func(context.Context) error {
-		if log := e.log(t); strings.LastIndex(log, "mesh: no longer leading") < strings.LastIndex(log, "mesh: leading") {
-			return errors.New("it still leads")
+	stage.Eventually(t, func(context.Context) error {
+		if log := e.log(t); strings.LastIndex(log, "mesh: no longer managing") < strings.LastIndex(log, "mesh: managing") {
+			return errors.New("it still manages")
 		}
 		return nil
 	})
-	check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
+	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.stays(t, "default")
 	e.stays(t, "pay", telemetry)
 	e.configure(t, "", "")
 	e.awaits(t, "default", telemetry)
+}
+
+// The token is in its Secrets, and nowhere else: not in what the controller keeps, and not in an answer to a pod's creation.
+func testNoToken(t *testing.T, e *environment) {
+	stage.Eventually(t, func(ctx context.Context) error {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
+		_, err := e.Client.CoreV1().Pods("pay").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	})
+	e.NoToken(t)
 }
 
 func (e *environment) annotate(t *testing.T, namespace, annotations string) {
@@ -337,6 +349,6 @@ func (e *environment) label(t *testing.T, namespace, labels string) {
 
 func (e *environment) patchNamespace(t *testing.T, namespace, patch string) {
 	t.Helper()
-	_, err := e.cluster.Client.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	check(t, err)
+	_, err := e.Client.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	stage.Check(t, err)
 }

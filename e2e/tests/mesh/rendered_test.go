@@ -13,18 +13,19 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // TestRendered: what `render istio` prints is right in the eyes of the newest Istio's own validation and analyzers, whatever
 // is asked for. It has no cluster.
 func TestRendered(t *testing.T) {
 	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	program, err := injector.Build(t.Context(), root, run)
-	check(t, err)
+	stage.Check(t, err)
 	istio, err := istiod.Build(t.Context(), root, func() { report.New(os.Stdout).Linef("istiod is built from source the first time: some minutes.") })
-	check(t, err)
+	stage.Check(t, err)
 	for _, c := range []struct{ name, profile, args string }{
 		{"Collector", "default", "--namespace shop"},
 		{"OwnCollector", "default", "--namespace shop --collector otel.shop.svc.cluster.local:4317"},
@@ -44,13 +45,13 @@ func TestRendered(t *testing.T) {
 			}
 			dir := t.TempDir()
 			meshConfig, objects := filepath.Join(dir, "mesh.yaml"), filepath.Join(dir, "objects.yaml")
-			check(t, os.WriteFile(meshConfig, meshConfigOf(t, output(t, program, append(args, "--print", "mesh", "-o", "json")...)), 0o600))
+			stage.Check(t, os.WriteFile(meshConfig, meshConfigOf(t, output(t, program, append(args, "--print", "mesh", "-o", "json")...)), 0o600))
 			rendered := output(t, program, append(args, "--print", "objects")...)
-			check(t, os.WriteFile(objects, rendered, 0o600))
+			stage.Check(t, os.WriteFile(objects, rendered, 0o600))
 			t.Logf("%s", output(t, istio, "validate", "--mesh-config", meshConfig, objects))
 			t.Run("WouldFail", func(t *testing.T) {
 				wrong := strings.ReplaceAll(string(rendered), "randomSamplingPercentage: ", "randomSamplingPercentage: 1")
-				check(t, os.WriteFile(objects, []byte(wrong), 0o600))
+				stage.Check(t, os.WriteFile(objects, []byte(wrong), 0o600))
 				if exec.CommandContext(t.Context(), istio, "validate", "--mesh-config", meshConfig, objects).Run() == nil {
 					t.Error("more than 100 % pass")
 				}
@@ -68,7 +69,7 @@ func meshConfigOf(t *testing.T, list []byte) []byte {
 			} `json:"spec"`
 		} `json:"items"`
 	}
-	check(t, json.Unmarshal(list, &printed))
+	stage.Check(t, json.Unmarshal(list, &printed))
 	if len(printed.Items) != 1 {
 		t.Fatalf("%d objects are printed for Istio's installation", len(printed.Items))
 	}

@@ -16,20 +16,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 
-	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
-	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
-	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
 	root = "../../.."
-	// deadline bounds every wait for the cluster: longer than the injector leaves a cluster without Istio before it looks again.
-	deadline = time.Minute
+	// token is the access token.
+	token = "canary-2e90c7b15a4f"
 	// settle is long enough for the injector to have done something, had it wanted to.
 	settle = 3 * time.Second
 	// ours is the name of every object.
@@ -46,47 +43,27 @@ const (
 
 // environment is what all tests share.
 type environment struct {
-	cluster  *cluster.Cluster
+	*stage.Stage
 	objects  *dynamic.DynamicClient
 	injector *injector.Injector
 	// relay lies between the injector and the API server.
-	relay  *relay.Relay
-	config string
+	relay *relay.Relay
 }
 
 // setUp brings up the cluster and the injector, and has both taken down when the test has ended.
 func setUp(t *testing.T) *environment {
 	t.Helper()
-	ctx := t.Context()
-	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
-	binary, err := injector.Build(ctx, root, run)
-	check(t, err)
-	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
-	check(t, err)
-	c, err := cluster.Start(ctx, control, run)
-	check(t, err)
-	t.Cleanup(func() { check(t, c.Stop()) })
-	e := &environment{cluster: c, config: filepath.Join(run.Dir, "config", "config.yaml")}
-	e.objects, err = dynamic.NewForConfig(c.Config)
-	check(t, err)
-	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
-	e.configure(t, "", "")
-	e.relay, err = relay.Start(c.Kubeconfig)
-	check(t, err)
-	t.Cleanup(func() { check(t, e.relay.Close()) })
-	relayed := filepath.Join(run.Dir, "kubeconfig-relayed")
-	check(t, e.relay.WriteKubeconfig(relayed))
-	e.injector, err = injector.New(ctx, c, run, injector.Options{Binary: binary, Config: e.config, Kubeconfig: relayed})
-	check(t, err)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the injector's log:\n%s", process.Tail(e.injector.LogFile(), 40))
-		}
-		e.injector.Kill()
-	})
-	check(t, e.injector.Start(ctx))
+	e := &environment{Stage: stage.New(t, root)}
+	e.Guard(token)
+	var err error
+	e.objects, err = dynamic.NewForConfig(e.Cluster.Config)
+	stage.Check(t, err)
+	e.relay, err = relay.Start(e.Cluster.Kubeconfig)
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, e.relay.Close()) })
+	relayed := filepath.Join(e.Run.Dir, "kubeconfig-relayed")
+	stage.Check(t, e.relay.WriteKubeconfig(relayed))
+	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Kubeconfig: relayed})
 	return e
 }
 
@@ -94,8 +71,8 @@ func setUp(t *testing.T) *environment {
 func (e *environment) configure(t *testing.T, old, replacement string) {
 	t.Helper()
 	config, err := os.ReadFile("testdata/config.yaml")
-	check(t, err)
-	check(t, injector.WriteConfig(e.config, []byte(strings.Replace(string(config), old, replacement, 1))))
+	stage.Check(t, err)
+	stage.Check(t, injector.WriteConfig(e.Config, []byte(strings.Replace(string(config), old, replacement, 1))))
 }
 
 // installIstio has the API server know Istio's kinds.
@@ -104,7 +81,7 @@ func (e *environment) installIstio(t *testing.T) {
 	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/istio")
 	list.Dir = filepath.Join(root, "e2e", "istio", "istiod")
 	dir, err := list.Output()
-	check(t, err)
+	stage.Check(t, err)
 	file := filepath.Join(strings.TrimSpace(string(dir)), "manifests", "charts", "base", "files", "crd-all.gen.yaml")
 	e.kubectl(t, "apply", "--server-side", "--filename", file)
 	e.kubectl(t, "wait", "--for=condition=Established", "--timeout=30s",
@@ -113,8 +90,8 @@ func (e *environment) installIstio(t *testing.T) {
 
 func (e *environment) kubectl(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), e.cluster.Kubectl, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.cluster.Kubeconfig, "KUBECACHEDIR="+filepath.Dir(e.config))
+	cmd := exec.CommandContext(t.Context(), e.Cluster.Kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig, "KUBECACHEDIR="+filepath.Dir(e.Config))
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, output)
 	}
@@ -127,13 +104,13 @@ func (e *environment) install(t *testing.T, version, mesh string) {
 		"istio":                  {"mesh": mesh},
 		"istio-sidecar-injector": {"values": `{"global":{"tag":"` + version + `"}}`},
 	} {
-		maps := e.cluster.Client.CoreV1().ConfigMaps(istioSpace)
+		maps := e.Client.CoreV1().ConfigMaps(istioSpace)
 		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
 		_, err := maps.Update(t.Context(), object, metav1.UpdateOptions{})
 		if apierrors.IsNotFound(err) {
 			_, err = maps.Create(t.Context(), object, metav1.CreateOptions{})
 		}
-		check(t, err)
+		stage.Check(t, err)
 	}
 }
 
@@ -147,19 +124,8 @@ const (
 // namespace makes one in the mesh that is labelled.
 func (e *environment) namespace(t *testing.T, name string, annotations map[string]string) {
 	t.Helper()
-	_, err := e.cluster.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: name, Annotations: annotations,
-		Labels: map[string]string{"lightstep.com/injection": "enabled", "istio-injection": "enabled"},
-	}}, metav1.CreateOptions{})
-	check(t, err)
-}
-
-func (e *environment) secret(t *testing.T, namespace, name string) {
-	t.Helper()
-	_, err := e.cluster.Client.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"cacert.pem": []byte("x")},
-	}, metav1.CreateOptions{})
-	check(t, err)
+	e.Namespace(t, name, map[string]string{"lightstep.com/injection": "enabled", "istio-injection": "enabled"}, annotations)
+	e.Secret(t, name, stage.TokenSecret, "token", token)
 }
 
 func (e *environment) client(kind, namespace string) dynamic.ResourceInterface {
@@ -198,21 +164,21 @@ func (e *environment) has(ctx context.Context, namespace string, wanted ...strin
 // awaits waits until a namespace has these kinds of ours and no other.
 func (e *environment) awaits(t *testing.T, namespace string, wanted ...string) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error { return e.has(ctx, namespace, wanted...) })
+	stage.Eventually(t, func(ctx context.Context) error { return e.has(ctx, namespace, wanted...) })
 }
 
 // stays checks that a namespace goes on having these kinds of ours and no other.
 func (e *environment) stays(t *testing.T, namespace string, wanted ...string) {
 	t.Helper()
 	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		check(t, e.has(t.Context(), namespace, wanted...))
+		stage.Check(t, e.has(t.Context(), namespace, wanted...))
 	}
 }
 
 // awaitField waits until a field of an object has a value, printed.
 func (e *environment) awaitField(t *testing.T, kind, namespace, want string, path ...string) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		object, err := e.get(ctx, kind, namespace)
 		if err != nil {
 			return err
@@ -231,7 +197,7 @@ func (e *environment) awaitField(t *testing.T, kind, namespace, want string, pat
 // awaitState waits until so many labelled namespaces are in a state.
 func (e *environment) awaitState(t *testing.T, state string, count float64) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		got, err := e.injector.Metric(ctx, "lightstep_injector_mesh_namespaces", map[string]string{"state": state})
 		if err == nil && got != count {
 			return fmt.Errorf("%v namespaces are %s, wanted %v", got, state, count)
@@ -243,30 +209,6 @@ func (e *environment) awaitState(t *testing.T, state string, count float64) {
 func (e *environment) log(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(e.injector.LogFile())
-	check(t, err)
+	stage.Check(t, err)
 	return string(text)
-}
-
-// check ends the test if there is an error.
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until a condition holds: until it returns nil.
-func eventually(t *testing.T, condition func(context.Context) error) {
-	t.Helper()
-	last := errors.New("never checked")
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil { // what failed for want of time says nothing
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%v: %v", err, last)
-	}
 }

@@ -1,6 +1,10 @@
 package meshes
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/istio/agent"
+)
 
 // mesh is one that traces in its own way.
 type mesh struct {
@@ -61,4 +65,5 @@ func TestMeshes(t *testing.T) {
 	e := setUp(t)
 	t.Run("Oldest", func(t *testing.T) { testOldest(t, e) })
 	t.Run("Newest", func(t *testing.T) { testNewest(t, e) })
+	t.Run("NoToken", func(t *testing.T) { e.NoToken(t, agent.Made) })
 }

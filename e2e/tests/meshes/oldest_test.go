@@ -59,10 +59,7 @@ func testOldest(t *testing.T, e *environment) {
 func (e *environment) startOldest(t *testing.T, m mesh) *old {
 	t.Helper()
 	o := &old{environment: e, mesh: m}
-	var err error
-	o.istio, err = istio17.Start(t.Context(), root, e.cluster, e.run, e.oldest, istio17.Options{Revision: m.name, Tracer: m.tracer, Mesh: m.config()})
-	check(t, err)
-	t.Cleanup(func() { logOnFailure(t, o.istio.LogFile()); check(t, o.istio.Stop()) })
+	o.istio = e.Oldest(t, istio17.Options{Revision: m.name, Tracer: m.tracer, Mesh: m.config()})
 	asks := map[string]string{"istio.io/rev": m.name}
 	both := map[string]string{"istio.io/rev": m.name, "lightstep.com/injection": "enabled"}
 	e.namespace(t, o.alone(), asks, nil)
