@@ -8,16 +8,41 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// NewServer makes the TLS server that the apiserver calls. controller-runtime's server bounds the handshake, the headers
-// and idle connections by itself; bodies and answers are bounded by deadlines on every path.
-func NewServer(listen string, handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (webhook.Server, error) {
-	host, portText, err := net.SplitHostPort(listen)
+const (
+	// maxConnections bounds the connections that are open; one more waits until another has ended. The API servers of a
+	// cluster have a few each.
+	maxConnections = 2048
+	// headerTimeout bounds the TLS handshake, and then the headers of each request.
+	headerTimeout = 5 * time.Second
+	// idleTimeout is longer than the API server keeps an idle connection, so that it is the one to close it: a request that
+	// is sent just then would be lost.
+	idleTimeout = 2 * time.Minute
+	// shutdownTimeout is how long requests that are under way when serving ends may take.
+	shutdownTimeout = writeTimeout
+	// dialTimeout is how long the server itself may take to show that it answers.
+	dialTimeout = 2 * time.Second
+)
+
+// Server is the TLS server that the API server calls.
+type Server struct {
+	address string
+	tls     *tls.Config
+	handler http.Handler
+	started atomic.Bool
+}
+
+// NewServer makes the server. It bounds the handshake, the headers and idle connections; bodies and answers are bounded by
+// deadlines on every path.
+func NewServer(listen string, handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (*Server, error) {
+	_, portText, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen address %q: write HOST:PORT, or :PORT for every address: %w", listen, err)
 	}
@@ -25,18 +50,48 @@ func NewServer(listen string, handler http.Handler, certificate func(*tls.Client
 	if err != nil || port == 0 {
 		return nil, fmt.Errorf("listen address %q: the port must be a number from 1 to 65535", listen)
 	}
-	server := webhook.NewServer(webhook.Options{
-		Host: host,
-		Port: int(port),
-		TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-			c.MinVersion = tls.VersionTLS12
-			c.NextProtos = []string{"h2", "http/1.1"}
-			c.GetCertificate = certificate
-		}},
-	})
-	server.Register(Path, handler)
-	server.Register("/", http.HandlerFunc(notFound))
-	return server, nil
+	mux := http.NewServeMux()
+	mux.Handle(Path, handler)
+	mux.HandleFunc("/", notFound)
+	return &Server{address: listen, handler: mux, tls: &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: certificate,
+	}}, nil
+}
+
+// Start serves until the context ends, and then answers what has come. Requests have contexts of their own.
+func (s *Server) Start(ctx context.Context) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.address)
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", s.address, err)
+	}
+	s.started.Store(true)
+	patience := shutdownTimeout
+	server := manager.Server{
+		Server:          &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout},
+		Listener:        tls.NewListener(netutil.LimitListener(listener, maxConnections), s.tls),
+		ShutdownTimeout: &patience,
+	}
+	if err := server.Start(ctx); err != nil {
+		return fmt.Errorf("serve on %q: %w", s.address, err)
+	}
+	return nil
+}
+
+// Answers says why the server does not answer, by calling it.
+func (s *Server) Answers(r *http.Request) error {
+	if !s.started.Load() {
+		return errors.New("the webhook's server has not been started yet")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
+	defer cancel()
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // what it serves is looked at elsewhere
+	connection, err := dialer.DialContext(ctx, "tcp", s.address)
+	if err != nil {
+		return fmt.Errorf("the webhook's server does not answer: %w", err)
+	}
+	_ = connection.Close()
+	return nil
 }
 
 // notFound answers on every path but the handler's, as patiently and no more so.

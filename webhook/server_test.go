@@ -89,7 +89,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("elsewhere: %s", response.Status)
 		}
 	}
-	if err := server.StartedChecker()(nil); err != nil {
+	if err := server.Answers(httptest.NewRequest(http.MethodGet, "/readyz", nil)); err != nil {
 		t.Errorf("not ready: %s", err)
 	}
 }

@@ -31,7 +31,10 @@ func NewPublished(from typedv1.MutatingWebhookConfigurationsGetter, served func(
 }
 
 // Run watches the webhook configuration until the context ends.
-func (p *Published) Run(ctx context.Context) { p.configuration.run(ctx) }
+func (p *Published) Run(ctx context.Context) error {
+	p.configuration.run(ctx)
+	return nil
+}
 
 // Check says why the API server cannot call, until it could once. Afterwards that is not this replica's to say: an error
 // would be every replica's, and take them all away.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
+	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 	authorization "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -34,6 +35,7 @@ type cluster struct {
 	metadata  metadata.Interface
 	objects   dynamic.Interface
 	core      corev1.SecretsGetter
+	webhooks  admissionv1.MutatingWebhookConfigurationsGetter
 	leases    coordination.LeasesGetter
 	events    events.EventBroadcaster
 	reviews   authorization.SelfSubjectAccessReviewsGetter
@@ -76,6 +78,9 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
 	c.core = core
+	if c.webhooks, err = admissionv1.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
 	recorded, err := eventsv1.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)

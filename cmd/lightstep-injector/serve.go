@@ -10,8 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/zapr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -21,18 +21,14 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/lightstep-injector/lightstep-injector/certs/serving"
 	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
-
-// drainDelay is how long requests are still taken after readiness has begun to fail: the apiserver goes on using its
-// connections until the Service's endpoints have followed.
-const drainDelay = 5 * time.Second
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
@@ -41,8 +37,7 @@ type serveOptions struct {
 	metricsListen    string
 	healthListen     string
 	logLevel         zapcore.Level
-	tlsCertFile      string
-	tlsKeyFile       string
+	certificate      certificateOptions
 	exposeToken      bool
 	accessTokenFiles []string
 }
@@ -65,13 +60,13 @@ in force at once, and one that is not valid is reported and changes nothing.`,
 	flags.StringVar(&o.metricsListen, "metrics-listen", ":8080", "address to serve /metrics on")
 	flags.StringVar(&o.healthListen, "health-listen", ":8081", "address to serve /healthz and /readyz on")
 	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least severe lines to log: debug, info, warn or error")
-	flags.StringVar(&o.tlsCertFile, "tls-cert-file", "", "PEM file of the server's certificate chain; followed")
-	flags.StringVar(&o.tlsKeyFile, "tls-key-file", "", "PEM file of the certificate's key; followed")
+	o.certificate.register(flags)
 	flags.BoolVar(&o.exposeToken, "expose-token-in-annotations", false, "accept profiles with accessToken.delivery: annotation, by which whoever reads pods reads the token")
 	flags.StringArrayVar(&o.accessTokenFiles, "access-token-file", nil, "file with the token of a profile with accessToken.delivery: annotation, as [`PROFILE=`]FILE; repeatable")
-	for _, required := range []string{"config", "tls-cert-file", "tls-key-file"} {
-		_ = cmd.MarkFlagRequired(required) // fails for a flag that does not exist
-	}
+	_ = cmd.MarkFlagRequired("config") // fails for a flag that does not exist
+	cmd.MarkFlagsRequiredTogether("tls-cert-file", "tls-key-file")
+	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "tls-secret")
+	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "self-signed")
 	return cmd
 }
 
@@ -81,6 +76,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	defer stop()
 	log, restore := setUpLog(o.logLevel, stderr)
 	defer restore()
+	limitMemory(log)
 
 	cluster, err := connect()
 	if err != nil {
@@ -95,22 +91,23 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := certwatcher.New(o.tlsCertFile, o.tlsKeyFile)
+	certificate, err := newCertificate(cluster, &o.certificate, log)
 	if err != nil {
-		return fmt.Errorf("read certificate %s and key %s: %w", o.tlsCertFile, o.tlsKeyFile, err)
+		return err
 	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
 	}
 	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, log)
-	server, err := webhook.NewServer(o.listen, webhook.NewHandler(store, metrics, log), certificate.GetCertificate)
+	var drain webhook.Drain
+	server, err := webhook.NewServer(o.listen, drain.Wrap(webhook.NewHandler(store, metrics, log)), certificate.get)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	keeper := newKeeper(cluster, store, watch, log)
 	distributor := newDistributor(cluster, store, watch, log)
-	if err := errors.Join(keeper.Register(registry), distributor.Register(registry)); err != nil {
+	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), serving.Register(registry, certificate.get)); err != nil {
 		return err
 	}
 	reload := reloader{store: store, metrics: metrics, log: log}
@@ -120,42 +117,49 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	defer finish()
 	group, running := errgroup.WithContext(running)
 	group.Go(func() error { return server.Start(running) })
-	group.Go(func() error { return certificate.Start(running) })
+	for _, follow := range certificate.run {
+		group.Go(func() error { return follow(running) })
+	}
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
 	group.Go(func() error {
-		return lead(running, newLease(cluster, log), cluster.events, keeper.Lead, distributor.Lead)
+		return lead(running, newLease(cluster, log), cluster.events, certificate.lead, keeper.Lead, distributor.Lead)
 	})
 	group.Go(func() error {
-		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, watch, server.StartedChecker())))
+		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, certificate.usable, watch, server.Answers)))
 	})
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.metricsListen, metricsHandler(registry))
 	})
-	group.Go(func() error { drain(stopping, running, log); finish(); return nil })
+	group.Go(func() error {
+		stopWell(stopping, running, &drain, log)
+		finish()
+		return nil
+	})
 	log.Info("serving", zap.String("version", version()), zap.String("listen", o.listen), zap.String("config", config.Hash()))
 	return group.Wait()
 }
 
-// drain returns when the process has been told to stop, and the apiserver has had the time to notice.
-func drain(stopping, running context.Context, log *zap.Logger) {
+// stopWell returns when the process has been told to stop, and the API server has turned away. The readiness has failed by
+// then; the server goes on in a context of its own.
+func stopWell(stopping, running context.Context, drain *webhook.Drain, log *zap.Logger) {
 	select {
 	case <-stopping.Done():
 	case <-running.Done():
 		return
 	}
-	log.Info("stopping: no longer ready; requests are answered while the apiserver turns away", zap.Duration("for", drainDelay))
-	select {
-	case <-time.After(drainDelay):
-	case <-running.Done():
-	}
+	log.Info("stopping: no longer ready; requests are answered while the API server turns away")
+	drain.Wait(running)
 }
 
 // ready says what keeps requests from being answered well.
-func ready(stopping context.Context, watch *snapshot.Watch, listening healthz.Checker) healthz.Checker {
+func ready(stopping context.Context, usable func() error, watch *snapshot.Watch, listening healthz.Checker) healthz.Checker {
 	return func(r *http.Request) error {
 		if stopping.Err() != nil {
 			return errors.New("stopping")
+		}
+		if err := usable(); err != nil {
+			return err
 		}
 		select {
 		case <-watch.Synced():
@@ -249,6 +253,17 @@ func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
 		klog.ClearLogger()
 		_ = log.Sync()
 	}
+}
+
+// limitMemory has the collector keep to nine tenths of the container's memory, where it has a limit and $GOMEMLIMIT says
+// nothing else. How many processors the container has the runtime finds out by itself.
+func limitMemory(log *zap.Logger) {
+	limit, err := memlimit.Set()
+	if err != nil {
+		log.Info("memory: the container's limit is not known; set GOMEMLIMIT", zap.Error(err))
+		return
+	}
+	log.Debug("memory: limited", zap.Int64("bytes", limit))
 }
 
 // ownNamespace is the namespace that this process runs in; empty outside a cluster.

@@ -1,10 +1,12 @@
 package injector
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,6 +29,8 @@ type Options struct {
 	Flags []string
 	// Kubeconfig is the one that it is given; the cluster's own if empty.
 	Kubeconfig string
+	// Certificate has it take its serving certificate from the cluster: it is given no files.
+	Certificate bool
 	// Name tells replicas apart; lightstep-injector if empty.
 	Name string
 	// WebhookHost is the name or address under which the API server of an existing cluster reaches this machine.
@@ -88,20 +92,16 @@ func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, 
 
 // Start runs the injector, and returns when it says that it is ready.
 func (i *Injector) Start(ctx context.Context) error {
+	args := []string{"serve", "--config", i.options.Config, "--listen", i.listen, "--health-listen", i.health, "--metrics-listen", i.metrics}
+	if !i.options.Certificate {
+		args = append(args, "--tls-cert-file", i.certFile, "--tls-key-file", i.keyFile)
+	}
 	started, err := process.Start(process.Spec{
 		Name: "lightstep-injector",
 		Path: i.options.Binary,
-		Args: append([]string{
-			"serve",
-			"--config", i.options.Config,
-			"--listen", i.listen,
-			"--health-listen", i.health,
-			"--metrics-listen", i.metrics,
-			"--tls-cert-file", i.certFile,
-			"--tls-key-file", i.keyFile,
-		}, i.options.Flags...),
-		Env: []string{"KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
-		Log: i.LogFile(),
+		Args: append(args, i.options.Flags...),
+		Env:  []string{"KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
+		Log:  i.LogFile(),
 	})
 	if err != nil {
 		return err
@@ -127,6 +127,9 @@ func (i *Injector) Kill() {
 
 // URL is where it answers admission requests.
 func (i *Injector) URL() string { return "https://" + i.listen + path }
+
+// Address is where it listens for them.
+func (i *Injector) Address() string { return i.listen }
 
 // LogFile is where its log goes.
 func (i *Injector) LogFile() string { return i.run.Log(cmp.Or(i.options.Name, "lightstep-injector")) }
@@ -157,7 +160,8 @@ func (i *Injector) Ready(ctx context.Context) error {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET /readyz: %s", response.Status)
+		reason, _ := io.ReadAll(response.Body)
+		return fmt.Errorf("GET /readyz: %s: %s", response.Status, bytes.TrimSpace(reason))
 	}
 	return nil
 }

@@ -82,6 +82,15 @@ func (i *Injector) port() (int32, error) {
 	return int32(port), err
 }
 
+// ClusterIP is the Service's address.
+const ClusterIP = clusterIP
+
+// Objects are the Service and the webhook configuration for a balancer on the Service's address, before anybody has said
+// which CA is trusted.
+func Objects(port int32) (*corev1.Service, *admissionv1.MutatingWebhookConfiguration) {
+	return service(port), webhookConfiguration((&Injector{}).clientConfig(port, nil))
+}
+
 func service(port int32) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: Name},

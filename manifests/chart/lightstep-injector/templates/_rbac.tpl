@@ -30,12 +30,10 @@
   resources: [events]
   verbs: [create, patch]
 {{- end }}
-{{- if .values.certificate.selfManaged }}
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [lightstep-injector-tls]
-  verbs: [create, get, list, patch, watch]
-{{- end }}
+  verbs: {{ ternary "[create, get, list, patch, watch]" "[list, watch]" (and .model.policies .values.certificate.selfManaged) }}
 {{- end -}}
 
 {{/* In Istio's namespaces: its ConfigMaps, whose names hold revisions, which no selector knows. */}}

@@ -1,0 +1,158 @@
+// Package balancer stands where kube-proxy does: it listens on a Service's ClusterIP and gives each new connection to one of
+// the replicas that are ready. As with real endpoints, that a replica is no longer ready, or is again, is known a while later,
+// and connections that are there stay where they are.
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// Replica is one that connections may be given to.
+type Replica struct {
+	// Address is where it listens.
+	Address string
+	// Ready says whether its readiness probe succeeds.
+	Ready func() bool
+
+	routed bool
+	// since is when Ready began to differ from routed.
+	since time.Time
+}
+
+// Balancer gives connections to replicas.
+type Balancer struct {
+	listener net.Listener
+	lag      time.Duration
+	stop     chan struct{}
+	running  sync.WaitGroup
+
+	mu          sync.Mutex
+	replicas    []*Replica
+	next        int
+	connections map[net.Conn]bool
+}
+
+// probeInterval is how often replicas are asked whether they are ready.
+const probeInterval = 50 * time.Millisecond
+
+// Start listens on an address. lag is how long it takes until a change of readiness is known.
+func Start(address string, lag time.Duration, replicas ...*Replica) (*Balancer, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("start a balancer: %w", err)
+	}
+	b := &Balancer{listener: listener, lag: lag, stop: make(chan struct{}), replicas: replicas, connections: map[net.Conn]bool{}}
+	b.running.Go(b.probe)
+	b.running.Go(b.accept)
+	return b, nil
+}
+
+// Routed is how many replicas connections are given to.
+func (b *Balancer) Routed() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	count := 0
+	for _, r := range b.replicas {
+		if r.routed {
+			count++
+		}
+	}
+	return count
+}
+
+// Close ends the balancer and every connection through it.
+func (b *Balancer) Close() error {
+	close(b.stop)
+	err := b.listener.Close()
+	b.mu.Lock()
+	for connection := range b.connections {
+		_ = connection.Close()
+	}
+	b.mu.Unlock()
+	b.running.Wait()
+	return err
+}
+
+// probe asks every replica again and again.
+func (b *Balancer) probe() {
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case <-ticker.C:
+		}
+		for _, r := range b.replicas {
+			b.note(r, r.Ready())
+		}
+	}
+}
+
+// note routes by what a replica has said for long enough.
+func (b *Balancer) note(r *Replica, ready bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case ready == r.routed:
+		r.since = time.Time{}
+	case r.since.IsZero():
+		r.since = time.Now()
+	case time.Since(r.since) >= b.lag:
+		r.routed, r.since = ready, time.Time{}
+	}
+}
+
+func (b *Balancer) accept() {
+	for {
+		client, err := b.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		server, err := b.dial()
+		if err != nil {
+			_ = client.Close() // the API server sees what it would see of a replica that is gone
+			continue
+		}
+		b.pass(client, server)
+	}
+}
+
+// dial connects to the next replica that is routed to. That it is gone is not known here: nobody tries another.
+func (b *Balancer) dial() (net.Conn, error) {
+	b.mu.Lock()
+	var to *Replica
+	for range b.replicas {
+		b.next++
+		if r := b.replicas[b.next%len(b.replicas)]; r.routed {
+			to = r
+			break
+		}
+	}
+	b.mu.Unlock()
+	if to == nil {
+		return nil, errors.New("no replica is ready")
+	}
+	return net.Dial("tcp", to.Address)
+}
+
+// pass copies both ways until one side ends.
+func (b *Balancer) pass(client, server net.Conn) {
+	b.mu.Lock()
+	b.connections[client], b.connections[server] = true, true
+	b.mu.Unlock()
+	for _, way := range []struct{ to, from net.Conn }{{server, client}, {client, server}} {
+		b.running.Go(func() {
+			_, _ = io.Copy(way.to, way.from) // however it ends, it is over
+			_ = way.to.Close()
+			b.mu.Lock()
+			delete(b.connections, way.to)
+			b.mu.Unlock()
+		})
+	}
+}
