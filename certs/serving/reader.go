@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,9 @@ func NewReader(secrets typedcorev1.SecretsGetter, namespace, name string, log *z
 
 // Run reads until the context ends.
 func (r *Reader) Run(ctx context.Context) error {
-	go r.secret.run(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { r.secret.run(ctx) })
 	return r.secret.listen(ctx, r.read)
 }
 

@@ -29,15 +29,16 @@ const (
 	everySecret = "everywhere: secrets [lightstep-access-token lightstep.cacert]"
 	copyCA      = "everywhere: secrets [lightstep.cacert]"
 	sourceCA    = own + ": secrets [lightstep.cacert]"
+	served      = own + ": secrets [lightstep-injector-tls]"
 	onlySecrets = "lightstep-injector-secrets"
 )
 
 func byDefault() rendering {
-	return rendering{Writes: []string{copyCA}, Reads: []string{everySecret, sourceCA}, Policies: []string{onlySecrets}}
+	return rendering{Writes: []string{copyCA}, Reads: []string{everySecret, served, sourceCA}, Policies: []string{onlySecrets}}
 }
 
 // copiesNothing is where there are no sources, or no means to fence what copying takes.
-func copiesNothing() rendering { return rendering{Reads: []string{everySecret}} }
+func copiesNothing() rendering { return rendering{Reads: []string{everySecret, served}} }
 
 type renderCase struct {
 	name  string
@@ -83,34 +84,33 @@ const (
 
 func renderCases(t *testing.T) []renderCase {
 	t.Helper()
-	onlyToken := rendering{Reads: []string{"everywhere: secrets [lightstep-access-token]"}}
+	onlyToken := rendering{Reads: []string{"everywhere: secrets [lightstep-access-token]", served}}
 	otherName := rendering{
 		Writes:   []string{"everywhere: secrets [mine.cacert]"},
-		Reads:    []string{"everywhere: secrets [lightstep-access-token mine.cacert]", sourceCA},
+		Reads:    []string{"everywhere: secrets [lightstep-access-token mine.cacert]", served, sourceCA},
 		Policies: []string{onlySecrets},
 	}
 	listed := rendering{
 		Writes: []string{"a: secrets [lightstep.cacert]", "b: secrets [lightstep.cacert]"},
-		Reads:  []string{everySecret, sourceCA},
+		Reads:  []string{everySecret, served, sourceCA},
 	}
 	listedAndFenced := listed
 	listedAndFenced.Policies = []string{onlySecrets}
 	managed := rendering{
 		Writes: []string{
-			"everywhere: mutatingwebhookconfigurations [0-lightstep-injector]", copyCA, own + ": secrets [lightstep-injector-tls]",
+			"everywhere: mutatingwebhookconfigurations [0-lightstep-injector]", copyCA, served,
 		},
-		Reads:    []string{everySecret, own + ": secrets [lightstep-injector-tls]", sourceCA},
+		Reads:    []string{everySecret, served, sourceCA},
 		Policies: []string{onlySecrets, "lightstep-injector-webhook"},
 	}
 	managedAlone := managed
 	managedAlone.Writes = []string{managed.Writes[0], managed.Writes[2]}
 	managedAlone.Reads = managed.Reads[:2]
-	managedUnfenced := rendering{Writes: managed.Writes[2:], Reads: managed.Reads[:2]}
 	several := rendering{
 		Writes: []string{"everywhere: secrets [a.cacert b.token lightstep.cacert]"},
 		Reads: []string{
 			"everywhere: secrets [a.cacert b.token d.cacert lightstep-access-token lightstep.cacert]",
-			own + ": secrets [a.source b.source lightstep.cacert]",
+			own + ": secrets [a.source b.source lightstep.cacert]", served,
 		},
 		Policies: []string{onlySecrets},
 	}
@@ -122,8 +122,8 @@ func renderCases(t *testing.T) []renderCase {
 		slices.Sort(r.Reads)
 		return r
 	}
-	return []renderCase{
-		{"nothing set", nil, byDefault()},
+	unmanaged := []renderCase{
+		{"nothing else set", nil, byDefault()},
 		{"no source", set(ca + ".source=null"), copiesNothing()},
 		{"no source, as text", text(t, "profiles: {default: {caCertificate: {source: null}}}"), copiesNothing()},
 		{"no satellite CA", set(ca + "=null"), onlyToken},
@@ -148,12 +148,16 @@ func renderCases(t *testing.T) []renderCase {
 
 		{"its own certificate", set("certificate.selfManaged=true"), managed},
 		{"its own certificate, no source", set("certificate.selfManaged=true", ca+".source=null"), managedAlone},
-		{"its own certificate without policies", append(set("certificate.selfManaged=true"), "--kube-version", "1.29.0"), managedUnfenced},
+		{"its own certificate without policies", append(set("certificate.selfManaged=true"), "--kube-version", "1.29.0"), copiesNothing()},
 
 		{"Istio's kinds", []string{"--api-versions", "networking.istio.io/v1beta1"}, beside(istioSpace)},
 		{"Istio elsewhere", set("config.istio.namespaces={mesh-a,mesh-b}"), beside("mesh-a", "mesh-b")},
 		{"Istio nowhere", []string{"--set-json", "config.istio.namespaces=[]", "--api-versions", "networking.istio.io/v1beta1"}, byDefault()},
 	}
+	for i := range unmanaged {
+		unmanaged[i].flags = append(set("certificate.selfManaged=false"), unmanaged[i].flags...)
+	}
+	return append(unmanaged, renderCase{"nothing set", nil, managed})
 }
 
 // TestRenderedIsRead: the program reads the configuration that is rendered, and so knows every key that the chart does.
