@@ -157,8 +157,7 @@ func (h *history) check(seed int) {
 // none keeps what it had.
 func (h *history) served() []*tls.Certificate {
 	var all []*tls.Certificate
-	for i := len(h.secrets) - 1; i >= 0; i-- {
-		v := h.secrets[i]
+	for _, v := range slices.Backward(h.secrets) {
 		if v.served != nil && !slices.Contains(all, v.served) {
 			all = append(all, v.served)
 		}
@@ -173,8 +172,7 @@ func (h *history) served() []*tls.Certificate {
 // certificate.
 func (h *history) held() []*admissionv1.MutatingWebhookConfiguration {
 	var all []*admissionv1.MutatingWebhookConfiguration
-	for i := len(h.configs) - 1; i >= 0; i-- {
-		v := h.configs[i]
+	for _, v := range slices.Backward(h.configs) {
 		if len(v.config.Webhooks[0].ClientConfig.CABundle) > 0 {
 			all = append(all, v.config)
 		}

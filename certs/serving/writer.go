@@ -145,7 +145,7 @@ func (w *Writer) secret(ctx context.Context) (*corev1.Secret, error) {
 	case err != nil:
 		return nil, fmt.Errorf("get Secret %s/%s: %w", w.Namespace, w.Name, err)
 	case found.Type != corev1.SecretTypeTLS:
-		return nil, fmt.Errorf("Secret %s/%s is of the type %s: delete it, or name another with --tls-secret", w.Namespace, w.Name, found.Type)
+		return nil, fmt.Errorf("the Secret %s/%s is of the type %s: delete it, or name another with --tls-secret", w.Namespace, w.Name, found.Type)
 	}
 	return found, nil
 }
