@@ -135,7 +135,7 @@ func (c *Controller) process(ctx context.Context, queue queue, key types.Namespa
 	}
 	again, err := c.reconcile(ctx, key)
 	if err != nil {
-		if !errors.Is(err, errOvertaken) && !soon(err, queue.NumRequeues(key)) && ctx.Err() == nil {
+		if !errors.Is(err, errOvertaken) && !quiet(err, queue.NumRequeues(key)) && ctx.Err() == nil {
 			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))
 		}
 		queue.AddRateLimited(key)
@@ -147,11 +147,12 @@ func (c *Controller) process(ctx context.Context, queue queue, key types.Namespa
 	}
 }
 
-// soon tells whether a refusal may be over in a moment: the policies that fence the injector's rights go by the API
-// server's own watch of namespaces, which may be later than ours.
-func soon(err error, tried int) bool {
+// quiet tells whether nobody need be told of a failure: of a refusal, that is, but once. It may be over in a moment, since
+// the policies that fence the injector's rights go by the API server's own watch of namespaces, which may be later than
+// ours; or it may last, where the rights are given in some namespaces alone.
+func quiet(err error, tried int) bool {
 	const patient = 8 // the queue waits twice as long each time, a second and a half in all
-	return apierrors.IsForbidden(err) && tried < patient
+	return apierrors.IsForbidden(err) && tried != patient
 }
 
 // reconcile does what is to be done about one Secret. It returns when another look is needed that no watch will ask for.
