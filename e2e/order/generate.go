@@ -36,7 +36,9 @@ func generate(g *rand.Rand) *corev1.Pod {
 		{20, func() { pod.Annotations["lightstep.com/custom-tags"] = one(g, "a=b", "price=$(TOKEN)", "quote=\"") }},
 		{40, func() {
 			pod.Annotations["proxy.istio.io/config"] = one(g, "concurrency: 2", `{"drainDuration":"9s"}`, "drain_duration: 9s",
-				"proxyMetadata:\n  A: \"b$(C)\"\n", "tracing: {sampling: 10}", `{"tracing":{"zipkin":{"address":"z:9411"}}}`)
+				"proxyMetadata:\n  A: \"b$(C)\"\n", "tracing: {sampling: 10}", `{"tracing":{"zipkin":{"address":"z:9411"}}}`,
+				`{"tracing":{"zipkin":{"address":"z:9411"},"tlsSettings":{"mode":"SIMPLE","caCertificates":"/etc/lightstep/own.pem"}}}`,
+				"tracing: {zipkin: {address: 'z:9411'}, tls_settings: {mode: SIMPLE, ca_certificates: /etc/own/ca.pem}}")
 		}},
 		{30, func() {
 			pod.Annotations["sidecar.istio.io/userVolume"] = one(g, `{"extra":{"emptyDir":{}}}`, `[{"name":"extra","emptyDir":{}}]`)

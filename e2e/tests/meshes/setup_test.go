@@ -97,8 +97,14 @@ func (e *environment) startInjector(t *testing.T, binary string) {
 	check(t, err)
 	check(t, injector.WriteConfig(config, content))
 	check(t, os.WriteFile(token, []byte(canary), 0o600))
+	flags := []string{"--expose-token-in-annotations"}
+	for _, p := range profiles() {
+		if p.byAnnotation {
+			flags = append(flags, "--access-token-file", p.name+"="+token)
+		}
+	}
 	e.injector, err = injector.New(t.Context(), e.cluster, e.run, injector.Options{
-		Binary: binary, Config: config, Flags: []string{"--expose-token-in-annotations", "--access-token-file", "annotation=" + token},
+		Binary: binary, Config: config, Flags: flags,
 	})
 	check(t, err)
 	t.Cleanup(func() { logOnFailure(t, e.injector.LogFile()); e.injector.Kill() })
@@ -118,7 +124,7 @@ func (e *environment) namespace(t *testing.T, name string, labels, annotations m
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations},
 	}, metav1.CreateOptions{})
 	check(t, err)
-	for secret, key := range map[string]string{"lightstep.cacert": "cacert.pem", "lightstep-access-token": "token"} {
+	for secret, key := range map[string]string{"lightstep.cacert": "cacert.pem", "satellite-ca": "cacert.pem", "lightstep-access-token": "token"} {
 		_, err := e.client.CoreV1().Secrets(name).Create(t.Context(), &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: secret, Labels: map[string]string{"app": "lightstep"}},
 			StringData: map[string]string{key: canary},
