@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -24,6 +25,10 @@ const (
 	DataplaneModeLabel = "istio.io/dataplane-mode"
 	// DefaultRevision is the name of the control plane that was given none, and the tag that may stand in for it.
 	DefaultRevision = "default"
+
+	// CAVolume and CASecret are what Istio's injector mounts into the sidecar where its tracer is lightstep and has TLS.
+	CAVolume = "lightstep-certs"
+	CASecret = "lightstep.cacert"
 
 	ambient = "ambient"
 	// maxMeshConfig bounds what is parsed of Istio's own ConfigMaps, in bytes: what an apiserver stores of one.
@@ -65,6 +70,8 @@ type MeshConfig struct {
 	RootNamespace string
 	// Tracing is defaultConfig.tracing; nil where there is none. Its `lightstep` is left out, which Lightstep tells of.
 	Tracing map[string]jsontext.Value
+	// CAFile is defaultConfig.tracing.tlsSettings.caCertificates; empty where that is not set.
+	CAFile string
 	// Lightstep is defaultConfig.tracing.lightstep; nil where that is not set.
 	Lightstep *LightstepTracer
 	// Providers are the extensionProviders, each with its type: opentelemetry, lightstep, zipkin, …
@@ -172,6 +179,7 @@ func ReadMeshConfig(text string) *MeshConfig {
 	mesh := &MeshConfig{
 		RootNamespace:  in.RootNamespace,
 		Tracing:        in.DefaultConfig.Tracing,
+		CAFile:         caFile(in.DefaultConfig.Tracing),
 		Providers:      providers(in.ExtensionProviders),
 		Exporters:      exporters(in.ExtensionProviders),
 		DefaultTracing: in.DefaultProviders.Tracing,
@@ -344,26 +352,30 @@ func (m *Mesh) byDefault() (r *Revision, outside bool) {
 	return nil, true
 }
 
-// MountsCA tells whether this control plane's injector mounts the Secret lightstep.cacert at /etc/lightstep/ into the
-// sidecar by itself: its values name the tracer, and the pod's effective tracing has tlsSettings (istio@1.7.8 and 1.31.0
-// istio-discovery/files/injection-template.yaml). tracing is the annotation's own block; nil where it has none, and the
-// mesh's holds.
-func (r *Revision) MountsCA(tracing map[string]jsontext.Value) bool {
+// CAMount tells where this control plane's injector mounts the Secret CASecret into the sidecar by itself; empty where it
+// does not. It does where its values name the tracer and the pod's effective tracing has tlsSettings, at the folder of
+// their caCertificates (istio@1.7.8, 1.14.6, 1.24.0 and 1.31.0 istio-discovery/files/injection-template.yaml). The tracing
+// block of the pod's annotation proxy.istio.io/config takes the place of the mesh's.
+func (r *Revision) CAMount(config string) string {
 	if r == nil || r.Tracer != string(Lightstep) {
-		return false
+		return ""
 	}
-	if tracing == nil && r.Mesh != nil {
-		tracing = r.Mesh.Tracing
+	file := ""
+	if user := UserTracing(config); user != nil {
+		file = caFile(user)
+	} else if r.Mesh != nil {
+		file = r.Mesh.CAFile
 	}
-	return hasTLS(tracing)
+	folder, _ := path.Split(file)
+	if folder == "" { // at which nothing can be mounted
+		return ""
+	}
+	return path.Clean(folder)
 }
 
-// HasLightstep tells whether the mesh sends every proxy's spans to that address already, over TLS.
-func (r *Revision) HasLightstep(address string) bool {
-	if r == nil || r.Mesh == nil || r.Mesh.Lightstep == nil || r.Mesh.Lightstep.Address != address {
-		return false
-	}
-	return hasTLS(r.Mesh.Tracing)
+// HasLightstep tells whether the mesh sends every proxy's spans to that address already, over TLS, trusting that file.
+func (r *Revision) HasLightstep(address, file string) bool {
+	return r != nil && r.Mesh != nil && r.Mesh.Lightstep != nil && r.Mesh.Lightstep.Address == address && r.Mesh.CAFile == file
 }
 
 // Lack is what a mesh still lacks for spans to go through its OpenTelemetry provider.
