@@ -32,6 +32,7 @@ func generate(g *rand.Rand) *corev1.Pod {
 		{5, func() { pod.Spec.HostNetwork = true }},
 		{8, func() { pod.Annotations["sidecar.istio.io/inject"] = one(g, "false", "true", "yes", "no") }},
 		{5, func() { pod.Labels["lightstep.com/inject"] = "false" }},
+		{5, func() { pod.Labels["never"] = "" }}, // which an Istio may be told to leave alone
 		{20, func() { pod.Annotations["lightstep.com/sampling"] = one(g, "1", "12.5", "0", "ten") }},
 		{20, func() { pod.Annotations["lightstep.com/custom-tags"] = one(g, "a=b", "price=$(TOKEN)", "quote=\"") }},
 		{40, func() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -58,6 +59,8 @@ type Revision struct {
 	Problem string
 	// Tracer is the values' global.proxy.tracer: with "lightstep", Istio's injector may mount the satellite CA itself.
 	Tracer string
+	// Policy is its injector's.
+	Policy Policy
 	// InjectsUnlabelled says that namespaces without any label of Istio's are injected (enableNamespacesByDefault).
 	InjectsUnlabelled bool
 	// Mesh is its MeshConfig; nil where that is not known.
@@ -104,6 +107,8 @@ type Values struct {
 	Capabilities Capabilities
 	// Tracer is global.proxy.tracer.
 	Tracer string
+	// Policy is what they say of pods that say nothing themselves.
+	Policy Policy
 	// InjectsUnlabelled is sidecarInjectorWebhook.enableNamespacesByDefault.
 	InjectsUnlabelled bool
 	// Problem says what could not be read; empty if nothing.
@@ -118,12 +123,15 @@ func ReadValues(text, chartVersion string) *Values {
 			// Tag may be written as a number: 1.24 without quotes.
 			Tag   any `json:"tag"`
 			Proxy struct {
-				Image  string `json:"image"`
-				Tracer string `json:"tracer"`
+				Image      string `json:"image"`
+				Tracer     string `json:"tracer"`
+				AutoInject string `json:"autoInject"`
 			} `json:"proxy"`
 		} `json:"global"`
 		Webhook struct {
-			ByDefault bool `json:"enableNamespacesByDefault"`
+			ByDefault bool                   `json:"enableNamespacesByDefault"`
+			Never     []metav1.LabelSelector `json:"neverInjectSelector"`
+			Always    []metav1.LabelSelector `json:"alwaysInjectSelector"`
 		} `json:"sidecarInjectorWebhook"`
 	}
 	values := &Values{}
@@ -133,6 +141,7 @@ func ReadValues(text, chartVersion string) *Values {
 		return values
 	}
 	values.Tracer, values.InjectsUnlabelled = in.Global.Proxy.Tracer, in.Webhook.ByDefault
+	values.Policy = Policy{selectorsOf(in.Webhook.Never), selectorsOf(in.Webhook.Always), in.Global.Proxy.AutoInject == autoInjectDisabled}
 	tag := ""
 	if in.Global.Tag != nil {
 		tag = fmt.Sprint(in.Global.Tag)
@@ -199,7 +208,7 @@ func NewRevision(name, namespace string, values *Values, mesh *MeshConfig) *Revi
 		unknown, _ := Of("")
 		values = &Values{Capabilities: unknown, Problem: "the ConfigMap istio-sidecar-injector is not there"}
 	}
-	r.Capabilities, r.Tracer, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.InjectsUnlabelled
+	r.Capabilities, r.Tracer, r.Policy, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.Policy, values.InjectsUnlabelled
 	problems := []string{values.Problem}
 	switch {
 	case mesh == nil:

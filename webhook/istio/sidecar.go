@@ -39,6 +39,8 @@ type Workload struct {
 	Outside string
 	// Ambient says that the pod's traffic goes through the node's proxy.
 	Ambient bool
+	// Policy is that of the pod's control plane.
+	Policy Policy
 	// MeshUnproven says that nothing tells of a mesh but the pod itself: the offline case without an Istio version.
 	MeshUnproven bool
 }
@@ -68,6 +70,7 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Present, "the container istio-proxy is there"}
 	}
 	wish := wishOf(w, caps)
+	refusal, refused := w.Policy.refuses(w.Labels)
 	switch {
 	case w.HostNetwork:
 		return Sidecar{Absent, "the pod uses the host's network, which Istio leaves alone"}
@@ -75,6 +78,8 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Absent, InjectKey + " opts the pod out of the sidecar"}
 	case w.NamespaceInjection == "disabled":
 		return Sidecar{Absent, "the namespace has istio-injection=disabled"}
+	case wish == unsaid && refused:
+		return Sidecar{Absent, refusal}
 	case w.Proxy:
 		return Sidecar{Expected, "the container istio-proxy waits for Istio to fill it in (image: auto)"}
 	case wish == yes:

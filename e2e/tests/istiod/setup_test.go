@@ -88,7 +88,8 @@ func render(t *testing.T, binary string, flags ...string) []byte {
 	return printed
 }
 
-// values are those of the charts: a release's images, and the MeshConfig that was rendered for istioctl.
+// values are those of the charts: a release's images, the MeshConfig that was rendered for istioctl, and a label of pods
+// that the injector is to leave alone.
 func values(t *testing.T, run *cluster.Run, rendered []byte) string {
 	t.Helper()
 	var installation struct{ Spec struct{ MeshConfig any } }
@@ -96,6 +97,9 @@ func values(t *testing.T, run *cluster.Run, rendered []byte) string {
 	text, err := yaml.Marshal(map[string]any{
 		"global":     map[string]string{"hub": "docker.io/istio", "tag": istiod.Version},
 		"meshConfig": installation.Spec.MeshConfig,
+		"sidecarInjectorWebhook": map[string]any{
+			"neverInjectSelector": []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "never", Operator: metav1.LabelSelectorOpExists}}}},
+		},
 	})
 	check(t, err)
 	file := filepath.Join(run.Dir, "values.yaml")
