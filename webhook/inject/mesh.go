@@ -199,8 +199,18 @@ func (p *planner) setUpOpenTelemetry() {
 	for _, field := range clashes {
 		p.warnf(SettingNotApplied, "annotation %s sets tracing.%s itself, which stays: remove it there", istio.ProxyConfigAnnotation, field)
 	}
+	p.tellBeaten()
 	if p.writesConfig() {
 		p.annotate(istio.ProxyConfigAnnotation, merged)
+	}
+}
+
+// tellBeaten says which of the explicit settings a Telemetry keeps from having effect. They are written all the same: the
+// Telemetry may go.
+func (p *planner) tellBeaten() {
+	annotations := map[string]string{istio.FieldSampling: settings.SamplingAnnotation, istio.FieldTags: settings.CustomTagsAnnotation}
+	for _, beaten := range p.snap.Mesh.Beaten(p.d.Member.Revision, p.req.Namespace, p.pod.Labels(), p.d.Settings.Explicit) {
+		p.warnf(SettingNotApplied, "Telemetry %s sets %s, which beats %s: set it there", beaten.By, beaten.Field, annotations[beaten.Field])
 	}
 }
 

@@ -43,9 +43,9 @@ type Mesh struct {
 	Revisions map[string]*Revision
 	// Tags gives the revision of each tag.
 	Tags map[string]string
-	// Telemetry names the tracing providers that Telemetry resources for whole namespaces switch on, by namespace; nil
-	// where nothing is known of them.
-	Telemetry map[string][]string
+	// Telemetry are the Telemetry resources by namespace, in the order in which they were made; nil where nothing is known
+	// of them.
+	Telemetry map[string][]Telemetry
 }
 
 // Revision is one control plane, as its ConfigMaps tell of it.
@@ -412,7 +412,7 @@ func (m *Mesh) Lacks(r *Revision, namespace, provider string) Lack {
 		return LacksNothing
 	}
 	byDefault := r.Mesh.DefaultTracing
-	for _, inForce := range [][]string{m.Telemetry[namespace], m.Telemetry[r.Mesh.RootNamespace], byDefault[:min(1, len(byDefault))]} {
+	for _, inForce := range [][]string{providersOf(m.Telemetry[namespace]), providersOf(m.Telemetry[r.Mesh.RootNamespace]), byDefault[:min(1, len(byDefault))]} {
 		switch {
 		case slices.Contains(inForce, provider):
 			return LacksNothing

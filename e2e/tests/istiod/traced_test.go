@@ -64,6 +64,7 @@ func testTraced(t *testing.T, e *environment) {
 		check(t, err)
 		eventually(t, func(ctx context.Context) error { return e.asked(ctx, pod, tracesNoPod) })
 	})
+	t.Run("Beaten", func(t *testing.T) { testBeaten(t, e) })
 	t.Run("Gateway", func(t *testing.T) {
 		proxies["gateway"] = e.gateway(t, "traced-1")
 		eventually(t, func(ctx context.Context) error {
@@ -72,6 +73,26 @@ func testTraced(t *testing.T, e *environment) {
 	})
 	t.Run("NoToken", func(t *testing.T) { testNoToken(t, e, proxies) })
 	t.Run("IstiosOwnValidation", func(t *testing.T) { testIstiosOwnValidation(t, e) })
+}
+
+// A pod's sampling has no effect where a Telemetry sets another, and the pod says so; its tag has.
+func testBeaten(t *testing.T, e *environment) {
+	eventually(t, func(ctx context.Context) error {
+		pod, err := e.try(ctx, "traced-1", podCase{make: annotate("lightstep.com/sampling", "80")})
+		if err == nil && !strings.Contains(pod.Annotations["lightstep.com/status"], "SettingNotApplied") {
+			err = fmt.Errorf("the status is %s", pod.Annotations["lightstep.com/status"])
+		}
+		return err
+	})
+	pod := e.pod(t, "traced-1", "testdata/beaten.yaml", "beaten")
+	eventually(t, func(ctx context.Context) error {
+		return e.asked(ctx, pod, func(s *sent) error {
+			if !strings.Contains(string(s.raw), `"checkout"`) {
+				return errors.New("its tag is not in what it was sent")
+			}
+			return traces(s)
+		})
+	})
 }
 
 // gateway makes one, where every trace begins, and returns its pod.
