@@ -10,7 +10,7 @@ import (
 func one[T any](g *rand.Rand, of ...T) T { return of[g.IntN(len(of))] }
 
 // generate makes a pod with some of what touches either webhook.
-func generate(g *rand.Rand) *corev1.Pod {
+func generate(g *rand.Rand, placeholders bool) *corev1.Pod {
 	pod := &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"app": "web"}, Annotations: map[string]string{}},
@@ -51,5 +51,18 @@ func generate(g *rand.Rand) *corev1.Pod {
 			some.change()
 		}
 	}
+	if placeholders && g.IntN(100) < 20 {
+		addPlaceholder(g, pod)
+	}
 	return pod
+}
+
+// addPlaceholder makes a pod a gateway, or gives it a sidecar of its own making.
+func addPlaceholder(g *rand.Rand, pod *corev1.Pod) {
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "istio-proxy", Image: "auto"})
+	if g.IntN(2) == 0 {
+		pod.Annotations["inject.istio.io/templates"] = "gateway"
+		return
+	}
+	pod.Annotations["sidecar.istio.io/nativeSidecar"] = "false" // a native one would stand elsewhere
 }

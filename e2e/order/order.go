@@ -34,6 +34,8 @@ type Property struct {
 	Ours, Istio string
 	// Namespaces are those that the pods are created in, by turns.
 	Namespaces []string
+	// Placeholders says that some pods ship a container istio-proxy for Istio to fill in, which 1.7 does not know yet.
+	Placeholders bool
 	// Proxy tells what a pod's proxy would be told. It is asked only of pods that have one.
 	Proxy func(context.Context, *corev1.Pod) (any, error)
 	// Counts tells whether a pod shows anything of the property: at least a quarter of them must.
@@ -142,7 +144,7 @@ func (e *effect) addsOurs(to *effect) error {
 func (p *Property) effectOf(ctx context.Context, seed uint64, urls []string) (*effect, error) {
 	g := rand.New(rand.NewPCG(seed, 17))
 	namespace := one(g, p.Namespaces...)
-	raw, err := json.Marshal(generate(g))
+	raw, err := json.Marshal(generate(g, p.Placeholders))
 	if err != nil {
 		return nil, err
 	}

@@ -213,7 +213,7 @@ func testNewestOrder(t *testing.T, e *environment) {
 		namespaces = append(namespaces, newest+"-"+profile)
 	}
 	property := order.Property{
-		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: namespaces,
+		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: namespaces, Placeholders: true,
 		Proxy:  func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.newestProxy(ctx, pod) },
 		Counts: func(found any) bool { p, ok := found.(*proxy); return ok && p.tracing != nil },
 	}
