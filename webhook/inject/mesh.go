@@ -146,6 +146,11 @@ func (p *planner) setUpLightstep() {
 		p.setUpEnv(config)
 		return
 	}
+	p.setUpAnnotation(config)
+}
+
+// setUpAnnotation plans the native tracer in the annotation proxy.istio.io/config, as it stands in the pod.
+func (p *planner) setUpAnnotation(config string) {
 	block, err := p.tracing(p.d.Settings.Token.Reveal()).Block()
 	if err != nil {
 		p.warnf(ProxyConfigInvalid, "the tracing block cannot be written: %s", err)
@@ -159,7 +164,8 @@ func (p *planner) setUpLightstep() {
 	if merged != config && !p.writesConfig() {
 		return // a later pass will
 	}
-	if p.d.Sidecar.State == istio.Expected && p.d.Settings.Satellite.Secure && p.d.Settings.CACertificate == nil {
+	valuesUnknown := p.d.Sidecar.State == istio.Expected && p.d.Member.Revision == nil
+	if valuesUnknown && p.d.Settings.Satellite.Secure && p.d.Settings.CACertificate == nil {
 		p.warnf(RootsCovered, "if Istio's values name the tracer lightstep, its injector mounts the Secret %s over the sidecar's %s, which this block asks to trust: set profiles.%s.caCertificate where they do", istio.CASecret, istio.SystemRoots, p.d.Settings.Profile)
 	}
 	p.Tracer = istio.Lightstep
