@@ -77,6 +77,7 @@ func testNewest(t *testing.T, e *environment) {
 			t.Run("Order", func(t *testing.T) { testNewestOrder(t, e) })
 		})
 	}
+	t.Run("Policy", func(t *testing.T) { testPolicy(t, e) }) // changes what the others need
 }
 
 // changeMesh edits Istio's two ConfigMaps, as an administrator would, and waits until istiod and the injector have seen it.
