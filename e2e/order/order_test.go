@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	addsAnnotation = `[{"op":"add","path":"/metadata/annotations/example.com~1ours","value":"x"}]`
+	addsLabel      = `[{"op":"add","path":"/metadata/labels/example.com~1ours","value":"x"}]`
 	addsVolume     = `[{"op":"add","path":"/spec/volumes","value":[{"name":"lightstep-cacert","emptyDir":{}}]}]`
 	addsAnother    = `[{"op":"add","path":"/spec/volumes","value":[{"name":"lightstep-certs","emptyDir":{}}]}]`
 	replacesMounts = `[{"op":"add","path":"/spec/containers/0/volumeMounts","value":[{"name":"a","mountPath":"/a"},{"name":"a","mountPath":"/a/"}]}]`
@@ -30,8 +30,8 @@ func TestCompare(t *testing.T) {
 		want    func(error) bool
 	}{
 		"ours alone":               {addsVolume, "never", func(err error) bool { return err == nil }},
-		"refused without us":       {addsAnnotation, `"kind"`, func(err error) bool { return errors.Is(err, errRefused) }},
-		"refused because of us":    {addsAnnotation, "example.com/ours", func(err error) bool { return err != nil && !errors.Is(err, errRefused) }},
+		"refused without us":       {addsLabel, `"kind"`, func(err error) bool { return errors.Is(err, errRefused) }},
+		"refused because of us":    {addsLabel, "example.com/ours", func(err error) bool { return err != nil && !errors.Is(err, errRefused) }},
 		"two mounts because of us": {replacesMounts, "never", func(err error) bool { return err != nil && !errors.Is(err, errRefused) }},
 		"a volume of another":      {addsAnother, "never", func(err error) bool { return err != nil && !errors.Is(err, errRefused) }},
 	} {
