@@ -104,6 +104,7 @@ func testForeign(t *testing.T, e *environment) {
 	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name is there already") {
 		t.Error("it is not said")
 	}
+	e.awaitEvent(t, "default", "ForeignObject", "is not the injector's")
 	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaitState(t, "Foreign", 0)
 	e.awaits(t, "default", telemetry)
@@ -172,6 +173,7 @@ func testChanged(t *testing.T, e *environment) {
 	_, err := e.client(telemetry, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	stage.Check(t, err)
 	e.awaitState(t, "Conflict", 1)
+	e.awaitEvent(t, "late", "ConflictObject", "somebody else has changed it")
 	e.annotate(t, "late", `{"lightstep.com/sampling":"3"}`)
 	e.stays(t, "late", telemetry)
 	e.awaitField(t, telemetry, "late", "[map[providers:[map[name:lightstep]] randomSamplingPercentage:99]]", "spec", "tracing")

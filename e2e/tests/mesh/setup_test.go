@@ -206,6 +206,24 @@ func (e *environment) awaitState(t *testing.T, state string, count float64) {
 	})
 }
 
+// awaitEvent waits for a warning about a namespace's Telemetry of ours.
+func (e *environment) awaitEvent(t *testing.T, namespace, reason, says string) {
+	t.Helper()
+	stage.Eventually(t, func(ctx context.Context) error {
+		events, err := e.Client.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			if event.Regarding.Kind == "Telemetry" && event.Regarding.Name == ours && event.Regarding.UID != "" &&
+				event.Type == corev1.EventTypeWarning && event.Reason == reason && strings.Contains(event.Note, says) {
+				return nil
+			}
+		}
+		return fmt.Errorf("namespace %s has no Event %s that says %s", namespace, reason, says)
+	})
+}
+
 func (e *environment) log(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(e.injector.LogFile())
