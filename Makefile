@@ -45,8 +45,9 @@ e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, the newest is
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istiod ./tests/managed ./tests/mesh ./tests/meshes ./tests/upgrade
 
 .PHONY: e2e-secrets
-e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, attacked
+e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, attacked; the copies, in 10,000 namespaces
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/secrets
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
 
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)

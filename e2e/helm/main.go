@@ -19,8 +19,7 @@ func main() {
 }
 
 func exitCode(err error) int {
-	var failed cmd.CommandError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[cmd.CommandError](err); ok {
 		return failed.ExitCode
 	}
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 )
 
 const (
@@ -50,11 +52,43 @@ func testFreshNamespaces(t *testing.T, e *environment) {
 	}
 }
 
+// What a fresh namespace is due to be given by the injector itself is waited for: its first pod already has all that its
+// tracer needs.
+func testCopiesAwaited(t *testing.T, e *environment) {
+	ca, err := injector.NewCA("satellite CA")
+	check(t, err)
+	for name, data := range map[string]map[string][]byte{"satellite-ca": {"cacert.pem": ca.PEM}, "the-token": {"token": []byte("another-token")}} {
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
+		_, err := e.client.CoreV1().Secrets(injector.Namespace).Create(t.Context(), secret, metav1.CreateOptions{})
+		check(t, err)
+	}
+	eventually(t, func(ctx context.Context) error { // the sources are known, and so waited for
+		faulty, err := e.injector.Metric(ctx, "lightstep_injector_source_problem", map[string]string{"secret": "satellite-ca"})
+		if err == nil && faulty > 0 {
+			err = errors.New("the source is not known yet")
+		}
+		return err
+	})
+	const attempts = 5 // the wait is short, and a busy machine may be too slow for it
+	for range attempts {
+		created := e.podBeforeNews(t, "copied", func(ctx context.Context) error {
+			return wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, deadline, true, e.requestInFlight)
+		})
+		check(t, injected(created, defaultPath))
+		codes, err := warningsOf(created)
+		check(t, err)
+		if !slices.Contains(codes, "CAMissing") && !slices.Contains(codes, "NamespaceNotSeen") {
+			return
+		}
+	}
+	t.Errorf("of %d pods created while the news of their namespace was late, none found the satellite CA in place", attempts)
+}
+
 // The hardest case: the webhook is asked for a pod before its own watch has told it of the namespace. It waits for it.
 func testNamespaceSeenLate(t *testing.T, e *environment) {
 	const attempts = 5 // the wait is short, and a busy machine may be too slow for it
 	for range attempts {
-		created := e.podBeforeNews(t, func(ctx context.Context) error {
+		created := e.podBeforeNews(t, "second", func(ctx context.Context) error {
 			return wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, deadline, true, e.requestInFlight)
 		})
 		if codes, err := warningsOf(created); err != nil || !slices.Contains(codes, "NamespaceNotSeen") {
@@ -67,21 +101,21 @@ func testNamespaceSeenLate(t *testing.T, e *environment) {
 
 // Where the news does not come in time, the pod gets the mount of the profile default, no tracer, and says so.
 func testNamespaceNotSeen(t *testing.T, e *environment) {
-	created := e.podBeforeNews(t, nil)
+	created := e.podBeforeNews(t, "second", nil)
 	check(t, injected(created, defaultPath))
 	if codes, err := warningsOf(created); err != nil || !slices.Contains(codes, "NamespaceNotSeen") {
 		t.Errorf("the status has the warnings %q (%v), not NamespaceNotSeen", codes, err)
 	}
 }
 
-// podBeforeNews creates a namespace of the profile second, and a pod in it, while the injector hears nothing of the
+// podBeforeNews creates a namespace of a profile, and a pod in it, while the injector hears nothing of the
 // cluster. It goes on hearing when the function until returns, or, where that is nil, once the pod is there.
-func (e *environment) podBeforeNews(t *testing.T, until func(context.Context) error) *corev1.Pod {
+func (e *environment) podBeforeNews(t *testing.T, picks string, until func(context.Context) error) *corev1.Pod {
 	t.Helper()
 	e.relay.Pause()
 	resume := sync.OnceFunc(e.relay.Resume)
 	defer resume()
-	namespace := e.namespace(t, labelled(), profile("second"))
+	namespace := e.namespace(t, labelled(), profile(picks))
 	var group errgroup.Group
 	if until != nil {
 		group.Go(func() error {

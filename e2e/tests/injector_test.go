@@ -24,6 +24,7 @@ func TestInjector(t *testing.T) {
 	// These change what all share, so each runs alone.
 	t.Run("NamespaceSeenLate", func(t *testing.T) { testNamespaceSeenLate(t, e) })
 	t.Run("NamespaceNotSeen", func(t *testing.T) { testNamespaceNotSeen(t, e) })
+	t.Run("CopiesAwaited", func(t *testing.T) { testCopiesAwaited(t, e) })
 	t.Run("ConfigurationChanged", func(t *testing.T) { testConfigurationChanged(t, e) })
 	t.Run("ConfigurationRefused", func(t *testing.T) { testConfigurationRefused(t, e) })
 	t.Run("Killed", func(t *testing.T) { testKilled(t, e) })

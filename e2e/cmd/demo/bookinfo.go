@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,23 +56,32 @@ func namespaces() []namespace {
 	}
 }
 
-// makeNamespaces also puts the satellite CA into each, by hand.
-func (d *demo) makeNamespaces(ctx context.Context) error {
+// makeSource makes the one Secret that the injector copies into labelled namespaces.
+func (d *demo) makeSource(ctx context.Context) error {
 	ca, err := injector.NewCA("satellite CA of the demo")
 	if err != nil {
 		return err
 	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secretName}, Data: map[string][]byte{secretKey: ca.PEM}}
+	if _, err := d.cluster.Client.CoreV1().Secrets(injector.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create Secret %s in namespace %s: %w", secretName, injector.Namespace, err)
+	}
+	return nil
+}
+
+func (d *demo) makeSourceAndNamespaces(ctx context.Context) error {
+	if err := d.makeSource(ctx); err != nil {
+		return err
+	}
+	return d.makeNamespaces(ctx)
+}
+
+// makeNamespaces makes one that is not labelled, and two that are.
+func (d *demo) makeNamespaces(ctx context.Context) error {
 	for _, n := range d.namespaces {
 		object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: n.labels, Annotations: n.annotations}}
 		if _, err := d.cluster.Client.CoreV1().Namespaces().Create(ctx, object, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create namespace %s: %w", n.name, err)
-		}
-		secret := &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: secretName, Labels: map[string]string{"app": "lightstep"}},
-			Data:       map[string][]byte{secretKey: ca.PEM},
-		}
-		if _, err := d.cluster.Client.CoreV1().Secrets(n.name).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("create Secret %s in namespace %s: %w", secretName, n.name, err)
 		}
 	}
 	return nil
@@ -129,6 +139,30 @@ func (d *demo) podsRunning(ctx context.Context) error {
 			if pod.Status.Phase != corev1.PodRunning {
 				return fmt.Errorf("pod %s/%s is %s", n.name, pod.Name, pod.Status.Phase)
 			}
+		}
+	}
+	return nil
+}
+
+// copies sees that the labelled namespaces have the satellite CA, and the other one has not.
+func (d *demo) copies(ctx context.Context) error {
+	source, err := d.cluster.Client.CoreV1().Secrets(injector.Namespace).Get(ctx, secretName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range d.namespaces {
+		made, err := d.cluster.Client.CoreV1().Secrets(n.name).Get(ctx, secretName, metav1.GetOptions{})
+		if len(n.labels) == 0 {
+			if !apierrors.IsNotFound(err) {
+				return fmt.Errorf("namespace %s is not labelled, and has a Secret %s: %w", n.name, secretName, err)
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("namespace %s: %w", n.name, err)
+		}
+		if !bytes.Equal(made.Data[secretKey], source.Data[secretKey]) {
+			return fmt.Errorf("namespace %s has another satellite CA", n.name)
 		}
 	}
 	return nil

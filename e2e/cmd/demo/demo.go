@@ -65,7 +65,7 @@ func demonstrate(ctx context.Context, o options) (err error) {
 		{"build the control plane and the injector", d.build},
 		{"start Kubernetes: etcd, API server, controllers, scheduler, kwok", d.startCluster},
 		{"start lightstep-injector and register it as 0-lightstep-injector", d.startInjector},
-		{"make three namespaces, each with the Secret lightstep.cacert", d.makeNamespaces},
+		{"make the Secret lightstep.cacert, once, and three namespaces", d.makeSourceAndNamespaces},
 		{"kubectl apply -f examples/bookinfo.yaml, in each", d.applyBookinfo},
 		{"wait until every pod is Running", d.waitForPods},
 	} {

@@ -30,6 +30,9 @@ func (d *demo) show(ctx context.Context) error {
 			}
 		}
 	}
+	if err := d.copies(ctx); err != nil {
+		wrong = append(wrong, err)
+	}
 	version, err := d.cluster.Client.Discovery().ServerVersion()
 	if err != nil {
 		return fmt.Errorf("ask the API server for its version: %w", err)
@@ -57,8 +60,8 @@ func (d *demo) showTable(version string, byNamespace [][]corev1.Pod) {
 	_ = table.Flush()
 	d.report.Linef("")
 	d.report.Linef("bookinfo-default: the injector has looked for Istio, and there is none, so the containers get the satellite CA")
-	d.report.Linef("alone. bookinfo-istio-1-7: its profile says that Istio 1.7 is to come. The Secrets were made by the demo: copying")
-	d.report.Linef("them into namespaces comes later.")
+	d.report.Linef("alone. bookinfo-istio-1-7: its profile says that Istio 1.7 is to come. The Secret lightstep.cacert was made once, in")
+	d.report.Linef("lightstep-system: the injector has copied it into the two labelled namespaces, and not into the other.")
 }
 
 func row(n namespace, pod *corev1.Pod) []string {

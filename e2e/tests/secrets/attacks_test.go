@@ -304,7 +304,8 @@ func webhookChanges() []webhookChange {
 		field("sideEffects", `"NoneOnDryRun"`),
 		field("timeoutSeconds", `30`),
 		field("admissionReviewVersions", `["v1","v1beta1"]`),
-		field("matchConditions", `[{"name":"x","expression":"true"}]`),
+		field("matchConditions", `[{"name":"never","expression":"true"}]`),
+		{"matchConditions, taken away", webhookFields, `{"op":"remove","path":"/webhooks/0/matchConditions"}`},
 		set("url", webhookPlace, "/webhooks/0/clientConfig", `{"url":"https://example.com"}`),
 		set("service.name", webhookPlace, "/webhooks/0/clientConfig/service/name", `"other"`),
 		set("service.namespace", webhookPlace, "/webhooks/0/clientConfig/service/namespace", `"other"`),
@@ -331,10 +332,7 @@ func (e *environment) prepareTargets(t *testing.T) {
 	e.given(t, foreign(foreigner, password))
 	e.given(t, foreign(own, satelliteCA))
 	prepared := tokenOf(pasted, satelliteCA, "default")
-	eventually(t, func(ctx context.Context) error { // once the account is there, without which the token would be removed
-		_, err := e.admin.CoreV1().ServiceAccounts(pasted).Get(ctx, "default", metav1.GetOptions{})
-		return err
-	})
+	e.ordinary(t, pasted) // without the account, the token would be removed
 	e.given(t, prepared)
 }
 

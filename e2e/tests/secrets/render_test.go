@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
+	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 )
 
 // rendering is what a set of values makes of the account's rights. A right is "where: resource [names]", where is a
@@ -152,6 +156,26 @@ func renderCases(t *testing.T) []renderCase {
 	}
 }
 
+// TestRenderedIsRead: the program reads the configuration that is rendered, and so knows every key that the chart does.
+func TestRenderedIsRead(t *testing.T) {
+	run, err := cluster.NewRun(root)
+	check(t, err)
+	t.Cleanup(func() { check(t, run.Remove()) })
+	binary, err := injector.Build(t.Context(), root, run)
+	check(t, err)
+	helm := buildHelm(t)
+	for _, c := range renderCases(t) {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			objects, err := helm.Template(t.Context(), c.flags...)
+			check(t, err)
+			output, err := exec.CommandContext(t.Context(), binary, "config", "validate", file(t, configuration(t, objects))).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, output)
+			}
+		})
+	}
+}
+
 // TestRendering: what the account may do follows from the configuration, and from what the cluster can fence.
 func TestRendering(t *testing.T) {
 	helm := buildHelm(t)
@@ -238,9 +262,7 @@ func TestRenderedConfiguration(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			objects, err := helm.Template(t.Context(), c.flags...)
 			check(t, err)
-			config, _, err := unstructured.NestedString(find(t, objects, "ConfigMap", "lightstep-injector").Object, "data", "config.yaml")
-			check(t, err)
-			if diff := cmp.Diff(c.want, config); diff != "" {
+			if diff := cmp.Diff(c.want, configuration(t, objects)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -314,13 +336,16 @@ func TestRenderedTwice(t *testing.T) {
 	}
 }
 
-func find(t *testing.T, objects []*unstructured.Unstructured, kind, name string) *unstructured.Unstructured {
+// configuration is the file that a rendered chart gives to the injector.
+func configuration(t *testing.T, objects []*unstructured.Unstructured) string {
 	t.Helper()
 	for _, object := range objects {
-		if object.GetKind() == kind && object.GetName() == name {
-			return object
+		if object.GetKind() == "ConfigMap" {
+			config, _, err := unstructured.NestedString(object.Object, "data", "config.yaml")
+			check(t, err)
+			return config
 		}
 	}
-	t.Fatalf("the chart has no %s %s", kind, name)
-	return nil
+	t.Fatal("the chart has no ConfigMap")
+	return ""
 }

@@ -47,9 +47,7 @@ func besideIstio() []string { return []string{"configmaps: list watch"} }
 
 // rights compares what the API server says that the account can do with the lists above.
 func (e *environment) rights(t *testing.T) {
-	nobody, err := e.cluster.As(t.Context(), plain, "default")
-	check(t, err)
-	everyones := client(t, nobody)
+	everyones := e.ordinary(t, plain)
 	for namespace, more := range map[string][]string{fresh: nil, own: atHome(), istioSpace: besideIstio()} {
 		t.Run("Rules/"+namespace, func(t *testing.T) {
 			got := without(rules(t, e.account, namespace), rules(t, everyones, namespace))

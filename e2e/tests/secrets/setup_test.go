@@ -93,6 +93,17 @@ func (e *environment) namespace(t *testing.T, name string, labels map[string]str
 	return name
 }
 
+// ordinary reaches the cluster as a service account that every namespace has.
+func (e *environment) ordinary(t *testing.T, namespace string) *kubernetes.Clientset {
+	t.Helper()
+	var config *rest.Config
+	eventually(t, func(ctx context.Context) (err error) { // a controller makes the account
+		config, err = e.cluster.As(ctx, namespace, "default")
+		return err
+	})
+	return client(t, config)
+}
+
 // labelled are the labels of a namespace that has opted in.
 func labelled() map[string]string { return map[string]string{"lightstep.com/injection": "enabled"} }
 
@@ -119,21 +130,24 @@ func (e *environment) register(t *testing.T, name string, webhooks ...string) {
 			SideEffects:             new(admissionv1.SideEffectClassNone),
 			FailurePolicy:           new(admissionv1.Ignore),
 			AdmissionReviewVersions: []string{"v1"},
+			MatchConditions:         []admissionv1.MatchCondition{{Name: "never", Expression: "false"}},
 		})
 	}
 	_, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), made, metav1.CreateOptions{})
 	check(t, err)
 }
 
-// awaitPolicies waits until the API server, which learns of them by a watch, has both policies in force.
+// awaitPolicies waits until the API server, which learns of them by a watch, has both policies in force. What it tries is
+// against more than one clause of each.
 func (e *environment) awaitPolicies(t *testing.T) {
 	t.Helper()
 	e.namespace(t, "waiting", nil)
 	eventually(t, func(ctx context.Context) error {
-		return refused(e.apply(ctx, copyOf("waiting", satelliteCA), dryRun), secretsPolicy)
+		return refused(e.apply(ctx, tokenOf("waiting", satelliteCA, "default"), dryRun), secretsPolicy)
 	})
 	eventually(t, func(ctx context.Context) error {
-		return refused(e.patchWebhook(ctx, webhookName, `{"metadata":{"labels":{"waiting":"x"}}}`, dryRun), webhookPolicy)
+		change := `{"metadata":{"labels":{"waiting":"x"}},"webhooks":null}`
+		return refused(e.patchWebhook(ctx, webhookName, change, dryRun), webhookPolicy)
 	})
 }
 

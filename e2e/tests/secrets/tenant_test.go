@@ -62,13 +62,7 @@ func (e *environment) makeTenant(t *testing.T, name string) *kubernetes.Clientse
 		Subjects:   subjects,
 	}, metav1.CreateOptions{})
 	check(t, err)
-	eventually(t, func(ctx context.Context) error {
-		_, err := e.admin.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
-		return err
-	})
-	config, err := e.cluster.As(ctx, name, "default")
-	check(t, err)
-	tenant := client(t, config)
+	tenant := e.ordinary(t, name)
 	eventually(t, func(ctx context.Context) error { // RBAC is learned of by a watch
 		_, err := tenant.CoreV1().Namespaces().Patch(ctx, name, types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
 		return err
