@@ -49,6 +49,8 @@ func testIstioComesLate(t *testing.T, e *environment) {
 	e.namespace(t, istioSpace, nil)
 	e.install(t, "1.31.0", collectorMesh)
 	e.namespace(t, "late", nil)
+	e.namespace(t, marker, nil)
+	e.Secret(t, marker, "lightstep.cacert", "cacert.pem", "x")
 	stage.Eventually(t, func(context.Context) error {
 		if !strings.Contains(e.log(t), "mesh: waiting") {
 			return errors.New("it does not say that it waits")
@@ -192,7 +194,8 @@ func testCopiedLabels(t *testing.T, e *environment) {
 	made.SetLabels(copied.GetLabels())
 	_, err = e.client(telemetry, "late").Create(t.Context(), made, metav1.CreateOptions{})
 	stage.Check(t, err)
-	time.Sleep(settle)
+	testDeleted(t, e) // by then its watch has told of the copy
+	e.stays(t, "late", telemetry)
 	_, err = e.client(telemetry, "late").Get(t.Context(), "copied", metav1.GetOptions{})
 	stage.Check(t, err)
 }
@@ -231,7 +234,7 @@ func testNamespaceDeleted(t *testing.T, e *environment) {
 func testDirect(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", directMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay
+	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay, and not the marker
 	e.Secret(t, "late", "lightstep.cacert", "cacert.pem", "x")
 	e.awaits(t, "late", serviceEntry, destinationRule, telemetry)
 	e.awaitField(t, serviceEntry, "late", "[map[address:satellite.example.com ports:map[grpc-otlp:9292]]]", "spec", "endpoints")
@@ -261,7 +264,7 @@ func testRuleChanged(t *testing.T, e *environment) {
 func testProviderMissing(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", noProvider)
 	e.awaits(t, "late")
-	e.awaitState(t, "ProviderMissing", 4)
+	e.awaitState(t, "ProviderMissing", 5)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }
@@ -269,11 +272,11 @@ func testProviderMissing(t *testing.T, e *environment) {
 // An older Istio needs none of it; one that cannot be read changes nothing.
 func testNativeTracer(t *testing.T, e *environment) {
 	e.install(t, "latest", collectorMesh)
-	e.awaitState(t, "Unknown", 4)
-	e.stays(t, "late", telemetry)
+	e.awaitState(t, "Unknown", 5)
+	stage.Check(t, e.has(t.Context(), "late", telemetry))
 	e.install(t, "1.14.6", collectorMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "NotNeeded", 4)
+	e.awaitState(t, "NotNeeded", 5)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }
@@ -291,7 +294,7 @@ func testLeaseLost(t *testing.T, e *environment) {
 		return nil
 	})
 	stage.Check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
-	e.stays(t, "late")
+	e.rests(t, "late")
 	stage.Check(t, e.injector.Ready(t.Context()))
 	stage.Check(t, leases.Delete(t.Context(), lease, metav1.DeleteOptions{}))
 	e.awaits(t, "late", telemetry)
@@ -323,8 +326,8 @@ func testNoLongerManaged(t *testing.T, e *environment) {
 		return nil
 	})
 	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
-	e.stays(t, "default")
-	e.stays(t, "pay", telemetry)
+	e.rests(t, "default")
+	e.rests(t, "pay", telemetry)
 	e.configure(t, "", "")
 	e.awaits(t, "default", telemetry)
 }

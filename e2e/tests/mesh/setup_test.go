@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
@@ -28,7 +29,9 @@ const (
 	// token is the access token.
 	token = "canary-2e90c7b15a4f"
 	// settle is long enough for the injector to have done something, had it wanted to.
-	settle = 3 * time.Second
+	settle = time.Second
+	// marker is a namespace that is always as it should be.
+	marker = "marker"
 	// ours is the name of every object.
 	ours       = "lightstep"
 	istioSpace = "istio-system"
@@ -48,6 +51,8 @@ type environment struct {
 	injector *injector.Injector
 	// relay lies between the injector and the API server.
 	relay *relay.Relay
+	// round counts how often the marker was changed.
+	round int
 }
 
 // setUp brings up the cluster and the injector, and has both taken down when the test has ended.
@@ -167,11 +172,28 @@ func (e *environment) awaits(t *testing.T, namespace string, wanted ...string) {
 	stage.Eventually(t, func(ctx context.Context) error { return e.has(ctx, namespace, wanted...) })
 }
 
-// stays checks that a namespace goes on having these kinds of ours and no other.
+// stays checks that a namespace has these kinds of ours and no other once the controller has looked at it again. It looks at
+// all namespaces whenever there is news, one after the other: when it has done so twice for the marker's, it has been through
+// all of them.
 func (e *environment) stays(t *testing.T, namespace string, wanted ...string) {
 	t.Helper()
-	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		stage.Check(t, e.has(t.Context(), namespace, wanted...))
+	for range 2 {
+		e.round++
+		e.annotate(t, marker, fmt.Sprintf(`{"lightstep.com/custom-tags":"round=%d"}`, e.round))
+		e.awaitField(t, telemetry, marker, fmt.Sprintf("[map[customTags:map[round:map[literal:map[value:%d]] team:map[literal:map[value:shop]]] providers:[map[name:lightstep]] randomSamplingPercentage:25]]", e.round), "spec", "tracing")
+	}
+	stage.Check(t, e.has(t.Context(), namespace, wanted...))
+}
+
+// rests checks that a controller that manages nothing does nothing to a namespace for a while: nothing tells that nothing is
+// to come.
+func (e *environment) rests(t *testing.T, namespace string, wanted ...string) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, settle, true, func(ctx context.Context) (bool, error) {
+		return false, e.has(ctx, namespace, wanted...)
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || e.has(t.Context(), namespace, wanted...) != nil {
+		t.Fatal(err)
 	}
 }
 
