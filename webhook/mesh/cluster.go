@@ -38,23 +38,23 @@ var (
 	errConflict = errors.New("somebody else has changed it")
 )
 
-// leftAlone says which object of our name is left as it is, and why: errForeign or errConflict.
-type leftAlone struct {
+// leftAloneError says which object of our name is left as it is, and why: errForeign or errConflict.
+type leftAloneError struct {
 	metav1.PartialObjectMetadata
 
 	why error
 }
 
 // Error names the object.
-func (l *leftAlone) Error() string {
+func (l *leftAloneError) Error() string {
 	return fmt.Sprintf("%s %s/%s: %s", l.Kind, l.Namespace, l.Name, l.why)
 }
 
 // Unwrap tells why.
-func (l *leftAlone) Unwrap() error { return l.why }
+func (l *leftAloneError) Unwrap() error { return l.why }
 
 func (k servedKind) leftAlone(key objectKey, uid types.UID, why error) error {
-	return &leftAlone{metav1.PartialObjectMetadata{
+	return &leftAloneError{metav1.PartialObjectMetadata{
 		TypeMeta:   metav1.TypeMeta{APIVersion: k.resource.GroupVersion().String(), Kind: k.name},
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.namespace, Name: key.name, UID: uid},
 	}, why}

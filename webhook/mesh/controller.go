@@ -285,7 +285,7 @@ func (c *Controller) note(namespace string, state State, err error) {
 
 // tell records an Event about an object that is left alone, in its namespace.
 func (c *Controller) tell(state State, err error) {
-	object, ok := errors.AsType[*leftAlone](err)
+	object, ok := errors.AsType[*leftAloneError](err)
 	if !ok {
 		return
 	}

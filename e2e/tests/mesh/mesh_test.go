@@ -121,18 +121,18 @@ func theirs() *unstructured.Unstructured {
 }
 
 // What somebody else creates between the injector's look, which finds nothing, and its apply, which merges into it, is given
-// back as it was. The answer to the look is held back; whether it was not yet given by then is seen afterwards.
+// back as it was. The answer to the look is held back, from when the injector knows of the namespace until somebody else has
+// come; whether it was not yet given by then is seen afterwards.
 func testForeignInBetween(t *testing.T, e *environment) {
-	const gathering = 100 * time.Millisecond // half of the time for which the injector gathers news
 	for try := range 20 {
 		namespace := "between-" + strconv.Itoa(try)
-		time.Sleep(3 * gathering)
 		e.namespace(t, namespace, nil)
-		time.Sleep(gathering)
+		stage.Eventually(t, func(ctx context.Context) error { return e.seen(ctx, namespace) })
 		e.relay.Pause()
-		time.Sleep(3 * gathering)
+		looked := e.awaitLook(t, namespace)
 		made, err := e.client(telemetry, namespace).Create(t.Context(), theirs(), metav1.CreateOptions{})
 		e.relay.Resume()
+		stage.Check(t, looked)
 		if err != nil { // ours was there first
 			stage.Check(t, e.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
 			continue
@@ -334,11 +334,7 @@ func testNoLongerManaged(t *testing.T, e *environment) {
 
 // The token is in its Secrets, and nowhere else: not in what the controller keeps, and not in an answer to a pod's creation.
 func testNoToken(t *testing.T, e *environment) {
-	stage.Eventually(t, func(ctx context.Context) error {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
-		_, err := e.Client.CoreV1().Pods("pay").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err
-	})
+	stage.Eventually(t, func(ctx context.Context) error { return e.seen(ctx, "pay") })
 	e.NoToken(t)
 }
 

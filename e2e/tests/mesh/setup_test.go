@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
@@ -61,7 +63,9 @@ func setUp(t *testing.T) *environment {
 	e := &environment{Stage: stage.New(t, root)}
 	e.Guard(token)
 	var err error
-	e.objects, err = dynamic.NewForConfig(e.Cluster.Config)
+	config := rest.CopyConfig(e.Cluster.Config)
+	config.QPS = -1
+	e.objects, err = dynamic.NewForConfig(config)
 	stage.Check(t, err)
 	e.relay, err = relay.Start(e.Cluster.Kubeconfig)
 	stage.Check(t, err)
@@ -189,10 +193,10 @@ func (e *environment) stays(t *testing.T, namespace string, wanted ...string) {
 // to come.
 func (e *environment) rests(t *testing.T, namespace string, wanted ...string) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, settle, true, func(ctx context.Context) (bool, error) {
-		return false, e.has(ctx, namespace, wanted...)
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, settle, true, func(context.Context) (bool, error) {
+		return false, e.has(t.Context(), namespace, wanted...)
 	})
-	if !errors.Is(err, context.DeadlineExceeded) || e.has(t.Context(), namespace, wanted...) != nil {
+	if !wait.Interrupted(err) { // by the while's end
 		t.Fatal(err)
 	}
 }
@@ -225,6 +229,25 @@ func (e *environment) awaitState(t *testing.T, state string, count float64) {
 			return fmt.Errorf("%v namespaces are %s, wanted %v", got, state, count)
 		}
 		return err
+	})
+}
+
+// seen tells that the injector does not know of a namespace yet; nil where it does.
+func (e *environment) seen(ctx context.Context, namespace string) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
+	pod, err := e.Client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil && strings.Contains(pod.Annotations["lightstep.com/status"], "NamespaceNotSeen") {
+		err = errors.New("it has not seen the namespace")
+	}
+	return err
+}
+
+// awaitLook waits until the API server has answered the injector's look for a namespace's Telemetry, by its audit log.
+func (e *environment) awaitLook(t *testing.T, namespace string) error {
+	t.Helper()
+	return wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		log, err := os.ReadFile(e.Cluster.AuditLog)
+		return bytes.Contains(log, []byte(`"requestURI":"/apis/telemetry.istio.io/v1/namespaces/`+namespace+`/telemetries/`+ours+`","verb":"get"`)), err
 	})
 }
 
