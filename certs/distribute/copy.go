@@ -1,7 +1,6 @@
 package distribute
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -17,12 +16,16 @@ import (
 const (
 	// FieldOwner owns the fields that are applied.
 	FieldOwner = "lightstep-injector"
-	// AppLabel is on every Secret of the satellite CA, by whomever.
-	AppLabel, App = "app", "lightstep"
+	// AppLabel, with the value App, is on every Secret of the satellite CA, by whomever.
+	AppLabel = "app"
+	// App is what Lightstep's own instructions say.
+	App = "lightstep"
 	// ManagedByLabel and OwnerLabel say whose it is.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// OwnerLabel tells it from what else the injector may manage.
-	OwnerLabel, Owner = "lightstep.com/managed", "distribute"
+	// OwnerLabel, with the value Owner, tells it from what else the injector may manage.
+	OwnerLabel = "lightstep.com/managed"
+	// Owner is this package.
+	Owner = "distribute"
 	// HashAnnotation has the hash of the content, SourceAnnotation the source's namespace and name.
 	HashAnnotation = "lightstep.com/content-hash"
 	// SourceAnnotation is for the reader alone.
@@ -95,7 +98,7 @@ func fieldsOf(entry *metav1.ManagedFieldsEntry) *fieldpath.Set {
 		return nil
 	}
 	set := new(fieldpath.Set)
-	if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err != nil {
+	if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
 		return nil
 	}
 	return set
