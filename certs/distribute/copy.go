@@ -1,8 +1,10 @@
 package distribute
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,21 +45,27 @@ type Found struct {
 	Edited bool
 	// Hash is the hash that the copy's annotation has.
 	Hash string
-	// Applied are the keys of the data that the injector's apply owns, sorted.
-	Applied []string
-	// Keys has the hash of each key's value; nil where the metadata alone is read.
-	Keys map[string]string
+	// Applied are the keys of the data that the injector's apply owns, sorted and joined by commas.
+	Applied string
+	// Keys are the keys that are there, each with its value's hash, sorted; nil where the metadata alone is read.
+	Keys []Key
 	// Deleting says that a finalizer holds it.
 	Deleting bool
 }
+
+// Key is a key of a Secret, and the hash of its value.
+type Key struct{ Name, Hash string }
+
+// same returns one copy of equal texts: of ten thousand copies, nearly all have the same keys and hashes.
+func same(text string) string { return unique.Make(text).Value() }
 
 // OfSecret reduces a Secret.
 func OfSecret(secret *corev1.Secret) Found {
 	found := OfMetadata(&secret.ObjectMeta)
 	found.Ours = found.Ours && secret.Type == corev1.SecretTypeOpaque
-	found.Keys = make(map[string]string, len(secret.Data))
-	for key, value := range secret.Data {
-		found.Keys[strings.Clone(key)] = hashOf(key, value)
+	found.Keys = make([]Key, 0, len(secret.Data))
+	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
+		found.Keys = append(found.Keys, Key{same(key), same(hashOf(key, secret.Data[key]))})
 	}
 	return found
 }
@@ -67,7 +75,7 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 	found := Found{
 		UID:             meta.UID,
 		ResourceVersion: meta.ResourceVersion,
-		Hash:            meta.Annotations[HashAnnotation],
+		Hash:            same(meta.Annotations[HashAnnotation]),
 		Deleting:        meta.DeletionTimestamp != nil,
 	}
 	labelled := meta.Labels[OwnerLabel] == Owner
@@ -78,7 +86,7 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 		}
 		if byUs(&entry) {
 			found.Ours = labelled
-			found.Applied = dataKeys(set)
+			found.Applied = same(strings.Join(dataKeys(set), ","))
 		} else if len(dataKeys(set)) > 0 || marks(set) {
 			found.Edited = true
 		}
@@ -138,6 +146,5 @@ func (f *Found) Has(secret settings.Secret) bool {
 	if f.Keys == nil {
 		return true
 	}
-	_, ok := f.Keys[secret.Key]
-	return ok
+	return slices.ContainsFunc(f.Keys, func(k Key) bool { return k.Name == secret.Key })
 }
