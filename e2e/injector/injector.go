@@ -100,8 +100,9 @@ func (i *Injector) Start(ctx context.Context) error {
 		Name: "lightstep-injector",
 		Path: i.options.Binary,
 		Args: append(args, i.options.Flags...),
-		Env:  []string{"KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
-		Log:  i.LogFile(),
+		// Its memory is of interest, so it collects as it would elsewhere, whatever the tests are compiled and run with.
+		Env: []string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
+		Log: i.LogFile(),
 	})
 	if err != nil {
 		return err

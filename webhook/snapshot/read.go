@@ -23,22 +23,38 @@ import (
 // watch's, and is told in unread.
 func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
 	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
-	found, err := meta.Resource(namespacesResource()).Get(ctx, namespace, metav1.GetOptions{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read namespace %s: %w", namespace, err)
-	}
-	w.Store.SetNamespace(found)
 	subjects := w.subjects()
 	delete(subjects, namespacesName)
+	return w.read(ctx, subjects, namespace)
+}
+
+// ReadIstio is Read without Secrets, of any number of namespaces.
+func ReadIstio(ctx context.Context, meta metadata.Interface, objects dynamic.Interface, store *Store, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
+	w := &Watch{Metadata: meta, Objects: objects, Store: store}
+	return w.read(ctx, w.istio(), namespaces...)
+}
+
+func (w *Watch) read(ctx context.Context, subjects map[string]subject, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
+	unlabelled := map[string]bool{}
+	for _, name := range namespaces {
+		found, err := w.Metadata.Resource(namespacesResource()).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read namespace %s: %w", name, err)
+		}
+		w.Store.SetNamespace(found)
+		unlabelled[name] = found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled
+	}
 	for _, name := range slices.Sorted(maps.Keys(subjects)) {
 		if err := subjects[name].read(ctx); err != nil {
 			unread = append(unread, fmt.Errorf("read %s: %w", name, err))
 		}
 	}
 	read := *w.Store.Current()
-	known, _ := read.Namespaces.Get(namespace)
-	known.Unlabelled = found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled
-	read.Namespaces = read.Namespaces.With(namespace, known)
+	for name := range unlabelled {
+		known, _ := read.Namespaces.Get(name)
+		known.Unlabelled = unlabelled[name]
+		read.Namespaces = read.Namespaces.With(name, known)
+	}
 	return &read, unread, nil
 }
 
