@@ -26,7 +26,7 @@ type Store struct {
 	mu         sync.Mutex
 	namespaces map[string]inject.Namespace
 	// fresh has the namespaces that were first seen to be labelled a short while ago, and what ends that.
-	fresh map[string]*time.Timer
+	fresh map[string]*youth
 	// secrets has an entry for each Secret name of the configuration: what is kept of the Secrets of that name, by
 	// namespace, nil until the watch has told them all.
 	secrets map[string]map[string]*distribute.Found
@@ -47,7 +47,7 @@ type published struct {
 func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 	s := &Store{
 		namespaces: map[string]inject.Namespace{},
-		fresh:      map[string]*time.Timer{},
+		fresh:      map[string]*youth{},
 		sources:    map[settings.Secret]*distribute.Source{},
 		listeners:  map[*func(string)]struct{}{},
 		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
@@ -142,15 +142,23 @@ func (s *Store) SetNamespace(object *metav1.PartialObjectMetadata) {
 func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]inject.Namespace) {
 	name := object.Name
 	if _, known := before[name]; !known && s.fresh[name] == nil {
-		s.fresh[name] = time.AfterFunc(freshFor, func() { s.grow(name) })
+		young := new(youth)
+		young.end = time.AfterFunc(freshFor, func() { s.grow(name, young) })
+		s.fresh[name] = young
 	}
 	s.namespaces[name] = reduce(object)
 }
 
-// grow ends a namespace's being fresh.
-func (s *Store) grow(name string) {
+// youth is a namespace's being fresh, once.
+type youth struct{ end *time.Timer }
+
+// grow ends it, unless it has ended before: the namespace may be fresh anew.
+func (s *Store) grow(name string, young *youth) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fresh[name] != young {
+		return
+	}
 	s.age(name)
 	if namespace, _ := s.Current().Namespaces.Get(name); namespace.Awaits {
 		s.publishNamespace(name)
@@ -159,8 +167,8 @@ func (s *Store) grow(name string) {
 
 // age forgets that a namespace is fresh.
 func (s *Store) age(name string) {
-	if timer := s.fresh[name]; timer != nil {
-		timer.Stop()
+	if young := s.fresh[name]; young != nil {
+		young.end.Stop()
 		delete(s.fresh, name)
 	}
 }
