@@ -18,17 +18,21 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
-// Read makes, once and with no watch, the snapshot that an injector has of one namespace: of the same subjects, reduced
-// alike. The store holds the configuration. What may not be read leaves the snapshot without a claim, as it leaves a
-// watch's, and is told in unread.
+// Read makes, once and with no watch, the snapshot that an injector has of one namespace, or, without a name, of all that are
+// labelled: of the same subjects, reduced alike. The store, which holds the configuration, knows then what the injector's
+// does. What may not be read leaves the snapshot without a claim, as it leaves a watch's, and is told in unread.
 func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
 	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
-	found, err := meta.Resource(namespacesResource()).Get(ctx, namespace, metav1.GetOptions{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read namespace %s: %w", namespace, err)
-	}
-	w.Store.SetNamespace(found)
 	subjects := w.subjects()
+	unlabelled := false
+	if namespace == "" {
+		err = subjects[namespacesName].read(ctx)
+	} else {
+		unlabelled, err = w.readNamespace(ctx, namespace)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	delete(subjects, namespacesName)
 	for _, name := range slices.Sorted(maps.Keys(subjects)) {
 		if err := subjects[name].read(ctx); err != nil {
@@ -36,10 +40,22 @@ func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.Secr
 		}
 	}
 	read := *w.Store.Current()
-	known, _ := read.Namespaces.Get(namespace)
-	known.Unlabelled = found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled
-	read.Namespaces = read.Namespaces.With(namespace, known)
+	if unlabelled {
+		known, _ := read.Namespaces.Get(namespace)
+		known.Unlabelled = true
+		read.Namespaces = read.Namespaces.With(namespace, known)
+	}
 	return &read, unread, nil
+}
+
+// readNamespace takes one namespace, labelled or not.
+func (w *Watch) readNamespace(ctx context.Context, name string) (unlabelled bool, err error) {
+	found, err := w.Metadata.Resource(namespacesResource()).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return false, fmt.Errorf("read namespace %s: %w", name, err)
+	}
+	w.Store.SetNamespace(found)
+	return found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled, nil
 }
 
 // read passes on the list, in the first version that the cluster has.
