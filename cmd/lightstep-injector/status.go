@@ -169,6 +169,9 @@ func (s *clusterStatus) printNamespaces(out io.Writer) error {
 	return table.Flush()
 }
 
+// shortHash is how much of a hash the table has; the other formats have all of it.
+const shortHash = 12
+
 // copies says how it stands with each copy, and with which content.
 func copies(standings []distribute.Standing) string {
 	if len(standings) == 0 {
@@ -178,7 +181,7 @@ func copies(standings []distribute.Standing) string {
 	for _, c := range standings {
 		text := c.Secret + " " + string(c.State)
 		if c.Hash != "" {
-			text += " (" + c.Hash + ")"
+			text += " (" + c.Hash[:min(len(c.Hash), shortHash)] + ")"
 		}
 		says = append(says, text)
 	}

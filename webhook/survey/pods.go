@@ -31,7 +31,9 @@ func (l *look) countPods(ctx context.Context, n *Namespace) {
 	of, whole := l.Metadata.Resource(podsResource()).Namespace(n.Name), l.Objects.Resource(podsResource()).Namespace(n.Name)
 	l.each(ctx, n, injected,
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return of.List(ctx, o) },
-		func(object runtime.Object) error { return l.countInjected(ctx, n, object.(*metav1.PartialObjectMetadata)) })
+		func(object runtime.Object) error {
+			return l.countInjected(ctx, n, object.(*metav1.PartialObjectMetadata))
+		})
 	l.each(ctx, n, notInjected,
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return whole.List(ctx, o) },
 		func(object runtime.Object) error { return l.countOther(ctx, n, object.(*unstructured.Unstructured)) })
