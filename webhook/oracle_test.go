@@ -69,7 +69,7 @@ func mutate(pod *corev1.Pod, namespace string, snapshot *inject.Snapshot) error 
 	if ca := decision.Settings.CACertificate; ca != nil {
 		mountCA(pod, &plan, ca)
 	}
-	if err := askIstio(pod, &plan, &decision); err != nil {
+	if err := askIstio(pod, &plan, &decision, snapshot.Offline); err != nil {
 		return err
 	}
 	if err := setEnv(pod, &plan, &decision); err != nil {
@@ -108,7 +108,7 @@ func longRunning(pod *corev1.Pod) []*corev1.Container {
 }
 
 // askIstio sets the annotations by which Istio's injector does its part.
-func askIstio(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
+func askIstio(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision, offline bool) error {
 	if plan.AskedIstio {
 		existing := pod.Annotations[istio.UserVolumeMountAnnotation]
 		merged, err := istio.MergeUserVolumeMount(existing, inject.VolumeName, d.Settings.CACertificate.MountPath, settings.Collide)
@@ -118,7 +118,7 @@ func askIstio(pod *corev1.Pod, plan *inject.Plan, d *inject.Decision) error {
 		annotate(pod, istio.UserVolumeMountAnnotation, merged)
 	}
 	existing := pod.Annotations[istio.ProxyConfigAnnotation]
-	if plan.Tracer == istio.OpenTelemetry {
+	if plan.Tracer == istio.OpenTelemetry && (offline || d.Sidecar.State == istio.Present || d.Member.Outside) {
 		return setExplicitly(pod, existing, d)
 	}
 	if plan.Tracer != istio.Lightstep || plan.MeshTraces || d.Settings.AccessToken.Delivery != settings.DeliverByAnnotation {

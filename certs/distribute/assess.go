@@ -96,9 +96,9 @@ func (a *assessment) compare() State {
 		return Missing
 	case a.found.Edited:
 		return Edited
-	case a.found.Hash != a.source.Hash, !slices.Equal(a.found.Applied, []string{a.copy.Key}):
+	case a.found.Hash != a.source.Hash, a.found.Applied != a.copy.Key:
 		return Behind
-	case a.found.Keys != nil && (len(a.found.Keys) != 1 || a.found.Keys[a.copy.Key] != a.source.Hash):
+	case a.found.Keys != nil && !slices.Equal(a.found.Keys, []Key{{a.copy.Key, a.source.Hash}}):
 		return Edited
 	}
 	return Current

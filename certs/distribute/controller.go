@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -120,33 +121,42 @@ func (c *Controller) work(ctx context.Context, queue queue) {
 		if stopping {
 			return
 		}
-		again, err := time.Duration(0), error(nil)
-		if key.Name == "" {
-			c.expand(queue, key)
-		} else {
-			again, err = c.reconcile(ctx, key)
-		}
-		switch {
-		case errors.Is(err, errOvertaken):
-			queue.AddRateLimited(key)
-		case err != nil && ctx.Err() == nil:
-			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))
-			queue.AddRateLimited(key)
-		case again > 0:
-			queue.Forget(key)
-			queue.AddAfter(key, again)
-		default:
-			queue.Forget(key)
+		if ctx.Err() == nil {
+			c.process(ctx, queue, key)
 		}
 		queue.Done(key)
 	}
 }
 
+func (c *Controller) process(ctx context.Context, queue queue, key types.NamespacedName) {
+	if key.Name == "" {
+		c.expand(queue, key)
+		return
+	}
+	again, err := c.reconcile(ctx, key)
+	if err != nil {
+		if !errors.Is(err, errOvertaken) && !quiet(err, queue.NumRequeues(key)) && ctx.Err() == nil {
+			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))
+		}
+		queue.AddRateLimited(key)
+		return
+	}
+	queue.Forget(key)
+	if again > 0 {
+		queue.AddAfter(key, again)
+	}
+}
+
+// quiet tells whether nobody need be told of a failure: of a refusal, that is, but once. It may be over in a moment, since
+// the policies that fence the injector's rights go by the API server's own watch of namespaces, which may be later than
+// ours; or it may last, where the rights are given in some namespaces alone.
+func quiet(err error, tried int) bool {
+	const patient = 8 // the queue waits twice as long each time, a second and a half in all
+	return apierrors.IsForbidden(err) && tried != patient
+}
+
 // reconcile does what is to be done about one Secret. It returns when another look is needed that no watch will ask for.
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
-	if ctx.Err() != nil {
-		return 0, nil
-	}
 	snap, _ := c.World.Now()
 	a := assess(c.World, snap, key, time.Now())
 	c.tell(key, &a)

@@ -1,9 +1,10 @@
 package distribute
 
 import (
-	"bytes"
+	"maps"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,12 +18,16 @@ import (
 const (
 	// FieldOwner owns the fields that are applied.
 	FieldOwner = "lightstep-injector"
-	// AppLabel is on every Secret of the satellite CA, by whomever.
-	AppLabel, App = "app", "lightstep"
+	// AppLabel, with the value App, is on every Secret of the satellite CA, by whomever.
+	AppLabel = "app"
+	// App is what Lightstep's own instructions say.
+	App = "lightstep"
 	// ManagedByLabel and OwnerLabel say whose it is.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// OwnerLabel tells it from what else the injector may manage.
-	OwnerLabel, Owner = "lightstep.com/managed", "distribute"
+	// OwnerLabel, with the value Owner, tells it from what else the injector may manage.
+	OwnerLabel = "lightstep.com/managed"
+	// Owner is this package.
+	Owner = "distribute"
 	// HashAnnotation has the hash of the content, SourceAnnotation the source's namespace and name.
 	HashAnnotation = "lightstep.com/content-hash"
 	// SourceAnnotation is for the reader alone.
@@ -40,21 +45,27 @@ type Found struct {
 	Edited bool
 	// Hash is the hash that the copy's annotation has.
 	Hash string
-	// Applied are the keys of the data that the injector's apply owns, sorted.
-	Applied []string
-	// Keys has the hash of each key's value; nil where the metadata alone is read.
-	Keys map[string]string
+	// Applied are the keys of the data that the injector's apply owns, sorted and joined by commas.
+	Applied string
+	// Keys are the keys that are there, each with its value's hash, sorted; nil where the metadata alone is read.
+	Keys []Key
 	// Deleting says that a finalizer holds it.
 	Deleting bool
 }
+
+// Key is a key of a Secret, and the hash of its value.
+type Key struct{ Name, Hash string }
+
+// same returns one copy of equal texts: of ten thousand copies, nearly all have the same keys and hashes.
+func same(text string) string { return unique.Make(text).Value() }
 
 // OfSecret reduces a Secret.
 func OfSecret(secret *corev1.Secret) Found {
 	found := OfMetadata(&secret.ObjectMeta)
 	found.Ours = found.Ours && secret.Type == corev1.SecretTypeOpaque
-	found.Keys = make(map[string]string, len(secret.Data))
-	for key, value := range secret.Data {
-		found.Keys[strings.Clone(key)] = hashOf(key, value)
+	found.Keys = make([]Key, 0, len(secret.Data))
+	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
+		found.Keys = append(found.Keys, Key{same(key), same(hashOf(key, secret.Data[key]))})
 	}
 	return found
 }
@@ -64,7 +75,7 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 	found := Found{
 		UID:             meta.UID,
 		ResourceVersion: meta.ResourceVersion,
-		Hash:            meta.Annotations[HashAnnotation],
+		Hash:            same(meta.Annotations[HashAnnotation]),
 		Deleting:        meta.DeletionTimestamp != nil,
 	}
 	labelled := meta.Labels[OwnerLabel] == Owner
@@ -75,7 +86,7 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 		}
 		if byUs(&entry) {
 			found.Ours = labelled
-			found.Applied = dataKeys(set)
+			found.Applied = same(strings.Join(dataKeys(set), ","))
 		} else if len(dataKeys(set)) > 0 || marks(set) {
 			found.Edited = true
 		}
@@ -95,7 +106,7 @@ func fieldsOf(entry *metav1.ManagedFieldsEntry) *fieldpath.Set {
 		return nil
 	}
 	set := new(fieldpath.Set)
-	if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err != nil {
+	if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
 		return nil
 	}
 	return set
@@ -135,6 +146,5 @@ func (f *Found) Has(secret settings.Secret) bool {
 	if f.Keys == nil {
 		return true
 	}
-	_, ok := f.Keys[secret.Key]
-	return ok
+	return slices.ContainsFunc(f.Keys, func(k Key) bool { return k.Name == secret.Key })
 }

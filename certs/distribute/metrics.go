@@ -65,21 +65,28 @@ type counted struct {
 	state  State
 }
 
-// count assesses every Secret that is due, and every copy.
+// count assesses every Secret that may be due, and every copy elsewhere.
 func (c *Controller) count(now time.Time) map[counted]int {
 	snap, _ := c.World.Now()
-	keys := sets.New[types.NamespacedName]()
-	for namespace := range snap.Namespaces.All() {
-		for _, name := range snap.Settings.CopiedNames() {
-			keys.Insert(types.NamespacedName{Namespace: namespace, Name: name})
-		}
-	}
-	c.World.Copies(func(key types.NamespacedName) { keys.Insert(key) })
 	counts := map[counted]int{}
-	for key := range keys {
+	look := func(key types.NamespacedName) {
 		if a := assess(c.World, snap, key, now); a.state != None {
 			counts[counted{key.Name, a.state}]++
 		}
+	}
+	for namespace := range snap.Namespaces.All() {
+		for _, name := range snap.Settings.SecretNames() {
+			look(types.NamespacedName{Namespace: namespace, Name: name})
+		}
+	}
+	var elsewhere []types.NamespacedName // not looked at yet: the world is busy with the call
+	c.World.Copies(func(key types.NamespacedName) {
+		if _, counted := snap.Namespaces.Get(key.Namespace); !counted {
+			elsewhere = append(elsewhere, key)
+		}
+	})
+	for _, key := range elsewhere {
+		look(key)
 	}
 	return counts
 }

@@ -1,12 +1,12 @@
 package distribute
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 
@@ -140,7 +140,7 @@ func readBundle(of settings.Secret, bundle []byte) ([]validity, *Problem) {
 	blocks := 0
 	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
 		blocks++
-		if bytes.HasSuffix([]byte(block.Type), []byte("PRIVATE KEY")) {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			return nil, &Problem{HasPrivateKey, field + " holds a private key, which is handed to nobody: leave it out"}
 		}
 		if block.Type != "CERTIFICATE" {

@@ -1,7 +1,6 @@
 package distribute
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -31,7 +30,7 @@ func Standings(world World, snap *inject.Snapshot, namespace string, now time.Ti
 		}
 		s := Standing{Secret: name, State: a.state}
 		if a.found != nil {
-			s.Hash = cmp.Or(a.found.Keys[a.copy.Key], a.found.Hash)
+			s.Hash = a.found.content(a.copy.Key)
 		}
 		if a.source != nil {
 			s.SourceHash = a.source.Hash
@@ -42,4 +41,14 @@ func Standings(world World, snap *inject.Snapshot, namespace string, now time.Ti
 		list = append(list, s)
 	}
 	return list
+}
+
+// content is the hash of what a key has, or, where the metadata alone is read, of what it had when it was applied.
+func (f *Found) content(key string) string {
+	for _, k := range f.Keys {
+		if k.Name == key {
+			return k.Hash
+		}
+	}
+	return f.Hash
 }

@@ -103,8 +103,8 @@ func (c *Controller) mend(ctx context.Context, key types.NamespacedName, a *asse
 func disown(live *metav1.PartialObjectMetadata, a *assessment) map[string]any {
 	var managers []metav1.ManagedFieldsEntry
 	data := map[string]any{}
-	for key := range a.found.Keys {
-		data[key] = nil
+	for _, key := range a.found.Keys {
+		data[key.Name] = nil
 	}
 	for _, entry := range live.ManagedFields {
 		if byUs(&entry) {

@@ -100,7 +100,8 @@ func (i *Injector) Start(ctx context.Context) error {
 			"--tls-cert-file", i.certFile,
 			"--tls-key-file", i.keyFile,
 		}, i.options.Flags...),
-		Env: []string{"KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
+		// Its memory is of interest, so it collects as it would elsewhere, whatever the tests are compiled and run with.
+		Env: []string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
 		Log: i.LogFile(),
 	})
 	if err != nil {

@@ -1,5 +1,6 @@
 // Package order holds two webhooks to one property: over generated pods, the order in which they are called, and how often,
-// makes no difference to what a pod comes to have. It calls both past the API server, which would keep to one order.
+// makes no difference to what a pod comes to have; and beside what it has from Istio alone that is nothing but ours. It
+// calls both past the API server, which would keep to one order.
 package order
 
 import (
@@ -7,10 +8,12 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"path"
 	"reflect"
 	"runtime"
 	"slices"
@@ -31,6 +34,8 @@ type Property struct {
 	Ours, Istio string
 	// Namespaces are those that the pods are created in, by turns.
 	Namespaces []string
+	// Placeholders says that some pods ship a container istio-proxy for Istio to fill in, which 1.7 does not know yet.
+	Placeholders bool
 	// Proxy tells what a pod's proxy would be told. It is asked only of pods that have one.
 	Proxy func(context.Context, *corev1.Pod) (any, error)
 	// Counts tells whether a pod shows anything of the property: at least a quarter of them must.
@@ -39,12 +44,18 @@ type Property struct {
 	client *http.Client
 }
 
+// volumeName is the volume that we add.
+const volumeName = "lightstep-cacert"
+
+// errRefused says that Istio refused a pod, or made of it what the API server would refuse.
+var errRefused = errors.New("refused")
+
 // effect is what matters of a pod, whatever the order of its lists.
 type effect struct {
 	volumes map[string]corev1.Volume
-	mounts  map[string]corev1.VolumeMount
-	proxy   any
-	refused bool
+	// mounts are by container and path.
+	mounts map[string]corev1.VolumeMount
+	proxy  any
 }
 
 // Check compares so many generated pods. A failure names its seed.
@@ -58,9 +69,11 @@ func (p *Property) Check(t *testing.T, pods int) {
 	for w := range workers {
 		group.Go(func() {
 			for seed := w; seed < pods && !t.Failed(); seed += workers {
-				switch found := p.compare(t, uint64(seed)); {
-				case found.refused:
+				switch found, err := p.compare(t.Context(), uint64(seed)); {
+				case errors.Is(err, errRefused):
 					refused.Add(1)
+				case err != nil:
+					t.Errorf("seed %d: %v", seed, err)
 				case p.Counts(found.proxy):
 					counted.Add(1)
 				}
@@ -68,14 +81,19 @@ func (p *Property) Check(t *testing.T, pods int) {
 		})
 	}
 	group.Wait()
-	t.Logf("of %d pods %d show something, and Istio refuses %d", pods, counted.Load(), refused.Load())
+	t.Logf("of %d pods %d show something, and Istio alone refuses %d", pods, counted.Load(), refused.Load())
 	if counted.Load() < int64(pods/4) {
 		t.Errorf("only %d of %d pods show anything", counted.Load(), pods)
 	}
 }
 
-func (p *Property) compare(t *testing.T, seed uint64) *effect {
-	t.Helper()
+// compare returns what one pod comes to have. The error is errRefused for a pod that Istio refuses without us: of such a
+// pod nothing is asked.
+func (p *Property) compare(ctx context.Context, seed uint64) (*effect, error) {
+	alone, err := p.effectOf(ctx, seed, []string{p.Istio})
+	if err != nil {
+		return nil, err
+	}
 	var first *effect
 	var firstName string
 	for name, urls := range map[string][]string{
@@ -84,34 +102,55 @@ func (p *Property) compare(t *testing.T, seed uint64) *effect {
 		"ours twice at each end":  {p.Ours, p.Ours, p.Istio, p.Ours, p.Ours},
 		"ours last, twice":        {p.Istio, p.Ours, p.Ours},
 	} {
-		found, err := p.effectOf(t.Context(), seed, urls)
+		found, err := p.effectOf(ctx, seed, urls)
 		if err != nil {
-			t.Errorf("seed %d, %s: %v", seed, name, err)
-			return &effect{}
+			return nil, fmt.Errorf("%s, and not without us: %v", name, err) //nolint:errorlint // what Istio alone does not refuse is no errRefused
 		}
 		if first == nil {
 			first, firstName = found, name
 		} else if !reflect.DeepEqual(first, found) {
-			t.Errorf("seed %d: %s:\n%+v\n%s:\n%+v", seed, firstName, first, name, found)
+			return nil, fmt.Errorf("%s:\n%+v\n%s:\n%+v", firstName, first, name, found)
 		}
 	}
-	return first
+	return first, first.addsOurs(alone)
 }
 
-// effectOf calls the webhooks in turn. A pod that Istio refuses it has to refuse in every order.
+// addsOurs tells what an effect lacks of another, or has beside it that is not of our volume.
+func (e *effect) addsOurs(to *effect) error {
+	for name, volume := range to.volumes {
+		if !reflect.DeepEqual(e.volumes[name], volume) {
+			return fmt.Errorf("volume %s is %+v, and %+v without us", name, e.volumes[name], volume)
+		}
+	}
+	for key, mount := range to.mounts {
+		if !reflect.DeepEqual(e.mounts[key], mount) {
+			return fmt.Errorf("mount %s is %+v, and %+v without us", key, e.mounts[key], mount)
+		}
+	}
+	for name := range e.volumes {
+		if _, theirs := to.volumes[name]; !theirs && name != volumeName {
+			return fmt.Errorf("volume %s is not there without us", name)
+		}
+	}
+	for key, mount := range e.mounts {
+		if _, theirs := to.mounts[key]; !theirs && mount.Name != volumeName {
+			return fmt.Errorf("mount %s of volume %s is not there without us", key, mount.Name)
+		}
+	}
+	return nil
+}
+
+// effectOf calls the webhooks in turn.
 func (p *Property) effectOf(ctx context.Context, seed uint64, urls []string) (*effect, error) {
 	g := rand.New(rand.NewPCG(seed, 17))
 	namespace := one(g, p.Namespaces...)
-	raw, err := json.Marshal(generate(g))
+	raw, err := json.Marshal(generate(g, p.Placeholders))
 	if err != nil {
 		return nil, err
 	}
 	for _, url := range urls {
 		if raw, err = p.call(ctx, url, namespace, raw); err != nil {
-			if url == p.Istio {
-				return &effect{refused: true}, nil
-			}
-			return nil, fmt.Errorf("ours: %w", err)
+			return nil, err
 		}
 	}
 	var pod corev1.Pod
@@ -130,9 +169,9 @@ func (p *Property) look(ctx context.Context, pod *corev1.Pod) (found *effect, er
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		proxied = proxied || c.Name == "istio-proxy"
 		for _, mount := range c.VolumeMounts {
-			key := c.Name + ":" + mount.MountPath
+			key := c.Name + ":" + path.Clean(mount.MountPath)
 			if _, twice := found.mounts[key]; twice {
-				return nil, fmt.Errorf("container %s has two mounts at %s", c.Name, mount.MountPath)
+				return nil, fmt.Errorf("%w: container %s has two mounts at %s", errRefused, c.Name, mount.MountPath)
 			}
 			found.mounts[key] = mount
 		}
@@ -162,7 +201,7 @@ func (p *Property) call(ctx context.Context, url, namespace string, pod []byte) 
 		return nil, err
 	}
 	if !review.Response.Allowed {
-		return nil, fmt.Errorf("refused: %v", review.Response.Result)
+		return nil, fmt.Errorf("%w: %v", errRefused, review.Response.Result)
 	}
 	if len(review.Response.Patch) == 0 {
 		return pod, nil

@@ -137,12 +137,16 @@ func (s *Stage) Injector(t *testing.T, config string, o injector.Options) *injec
 	return i
 }
 
-// Publishing are the flags by which the injector delivers a token by annotation in the profile of that name.
-func (s *Stage) Publishing(t *testing.T, token string) []string {
+// Publishing are the flags by which the injector delivers a token by annotation in these profiles.
+func (s *Stage) Publishing(t *testing.T, token string, profiles ...string) []string {
 	t.Helper()
 	file := filepath.Join(s.Run.Dir, "token")
 	Check(t, os.WriteFile(file, []byte(token), 0o600))
-	return []string{"--expose-token-in-annotations", "--access-token-file", "annotation=" + file}
+	flags := []string{"--expose-token-in-annotations"}
+	for _, profile := range profiles {
+		flags = append(flags, "--access-token-file", profile+"="+file)
+	}
+	return flags
 }
 
 // Namespace makes one.

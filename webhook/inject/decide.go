@@ -150,6 +150,9 @@ func (d *Decision) findSidecar(req *Request, snap *Snapshot) {
 		Ambient:            labels.Ambient(),
 		MeshUnproven:       snap.Offline && !d.Istio.Known,
 	}
+	if d.Member.Revision != nil {
+		workload.Policy = d.Member.Revision.Policy
+	}
 	switch {
 	case d.Member.Wanted != "":
 		workload.Wanted = d.Member.Why

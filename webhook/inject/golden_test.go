@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -123,4 +124,31 @@ func asYAML(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestFixturesNameTheirSource: a case with the sidecar of an Istio that no test runs says so, and names the file of that
+// release from which its shape was taken.
+func TestFixturesNameTheirSource(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := regexp.MustCompile(`proxyv2:(1\.(?:[89]|[12][0-9]|30)\.[0-9]+)`)
+	seen := 0
+	for _, file := range cases {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says, _, _ := bytes.Cut(text, []byte("\nconfig:"))
+		for _, found := range sidecar.FindAllSubmatch(text, -1) {
+			seen++
+			if source := "istio@" + string(found[1]) + " "; !strings.Contains(string(says), "Fixture: ") || !strings.Contains(string(says), source) {
+				t.Errorf("%s has a sidecar of Istio %s, and does not say %q and %q", file, found[1], "Fixture: ", source)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d sidecars were found", seen)
+	}
 }

@@ -63,11 +63,7 @@ func (p *planner) askForMount() {
 	if ca == nil || p.d.Sidecar.State != istio.Expected || findProxy(p.pod) != nil || p.warned(VolumeConflict) {
 		return
 	}
-	if settings.Collide(ca.MountPath, istioMountPath) && p.istioMounts() {
-		p.istioMountsCA = ca.MountPath == istioMountPath && ca.SecretName == istioSecret
-		if !p.istioMountsCA {
-			p.warnf(MountConflict, "Istio's injector mounts the Secret %s at %s into the sidecar, in the way of %s: change caCertificate.secretName or mountPath, or the mesh's tracer", istioSecret, istioMountPath, ca.MountPath)
-		}
+	if p.leftToIstio(ca) {
 		return
 	}
 	existing := p.pod.Annotations()[istio.UserVolumeMountAnnotation]
@@ -84,19 +80,48 @@ func (p *planner) askForMount() {
 	p.annotate(istio.UserVolumeMountAnnotation, merged)
 }
 
-// istioMounts tells whether Istio's injector will mount the satellite CA itself: it goes by the pod's effective tracing,
-// which is the user's block, or ours where that is to be written into the annotation, or the mesh's.
-func (p *planner) istioMounts() bool {
-	revision := p.d.Member.Revision
-	if revision == nil || revision.Tracer != string(istio.Lightstep) {
+// leftToIstio tells whether Istio's injector itself will mount into the sidecar to come at, above or below our path: the
+// satellite CA, or what is in its way.
+func (p *planner) leftToIstio(ca *settings.CACertificate) bool {
+	at := p.istioMount()
+	if at == "" || !settings.Collide(ca.MountPath, at) {
 		return false
 	}
-	user := istio.UserTracing(p.pod.Annotations()[istio.ProxyConfigAnnotation])
-	native := p.d.Istio.Tracer == istio.Lightstep && p.d.Settings.Tracer != istio.OpenTelemetry
-	if user == nil && native && p.d.Settings.AccessToken.Delivery == settings.DeliverByAnnotation && p.d.Settings.Satellite.Secure {
-		return true
+	p.istioMountsCA = ca.MountPath == at && ca.SecretName == istio.CASecret
+	if !p.istioMountsCA {
+		p.warnf(MountConflict, "Istio's injector mounts the Secret %s at %s into the sidecar, in the way of %s: change caCertificate.secretName or mountPath, or the mesh's tracer", istio.CASecret, at, ca.MountPath)
 	}
-	return revision.MountsCA(user)
+	return true
+}
+
+// istioMount tells where Istio's injector will mount the satellite CA into the sidecar to come by itself; empty where it
+// will not. It goes by what it finds in the annotation, which is the user's alone: see writesConfig.
+func (p *planner) istioMount() string {
+	if p.d.Sidecar.State != istio.Expected || !istio.SidecarTemplate(p.pod.Annotations()) {
+		return ""
+	}
+	return p.d.Member.Revision.CAMount(p.pod.Annotations()[istio.ProxyConfigAnnotation])
+}
+
+// writesConfig tells whether this pass may write into the annotation proxy.istio.io/config. The proxy reads it when it
+// starts, and so counts what came after Istio's injector. That, where its values name the tracer lightstep, would mount by
+// what is there before: another volume than in a pod that it saw first, or one over the system's roots. Offline, and where
+// no control plane is found, there is no pass to wait for.
+func (p *planner) writesConfig() bool {
+	return p.snap.Offline || p.d.Sidecar.State == istio.Present || p.d.Member.Outside
+}
+
+// rootsCovered tells whether Istio's injector mounts the satellite CA's Secret over the system's roots of the sidecar, or
+// has done so.
+func (p *planner) rootsCovered() bool {
+	folder := path.Dir(istio.SystemRoots)
+	if at := p.istioMount(); at != "" {
+		return settings.Collide(at, folder)
+	}
+	proxy := findProxy(p.pod)
+	return proxy != nil && slices.ContainsFunc(proxy.Mounts, func(m Mount) bool {
+		return m.Name == istio.CAVolume && settings.Collide(m.MountPath, folder)
+	})
 }
 
 // sidecarHasCA tells whether the sidecar has, or will have, the satellite CA.
@@ -122,6 +147,11 @@ func (p *planner) setUpLightstep() {
 		p.setUpEnv(config)
 		return
 	}
+	p.setUpAnnotation(config)
+}
+
+// setUpAnnotation plans the native tracer in the annotation proxy.istio.io/config, as it stands in the pod.
+func (p *planner) setUpAnnotation(config string) {
 	block, err := p.tracing(p.d.Settings.Token.Reveal()).Block()
 	if err != nil {
 		p.warnf(ProxyConfigInvalid, "the tracing block cannot be written: %s", err)
@@ -132,6 +162,13 @@ func (p *planner) setUpLightstep() {
 		p.warnProxyConfig(err)
 		return
 	}
+	if merged != config && !p.writesConfig() {
+		return // a later pass will
+	}
+	valuesUnknown := p.d.Sidecar.State == istio.Expected && p.d.Member.Revision == nil
+	if valuesUnknown && p.d.Settings.Satellite.Secure && p.d.Settings.CACertificate == nil {
+		p.warnf(RootsCovered, "if Istio's values name the tracer lightstep, its injector mounts the Secret %s over the sidecar's %s, which this block asks to trust: set profiles.%s.caCertificate where they do", istio.CASecret, istio.SystemRoots, p.d.Settings.Profile)
+	}
 	p.Tracer = istio.Lightstep
 	p.annotate(istio.ProxyConfigAnnotation, merged)
 }
@@ -140,7 +177,7 @@ func (p *planner) setUpLightstep() {
 // CA can be missing.
 func (p *planner) meshHasLightstep(config string) bool {
 	s := &p.d.Settings
-	return s.Satellite.Secure && s.Explicit.Empty() && p.d.Member.Revision.HasLightstep(s.Satellite.Address) && istio.CheckAnnotation(config) == nil
+	return s.Satellite.Secure && s.Explicit.Empty() && p.d.Member.Revision.HasLightstep(s.Satellite.Address, p.caFile()) && istio.CheckAnnotation(config) == nil
 }
 
 // setUpOpenTelemetry leaves the tracer to the mesh, says what that still lacks, and plans what the pod or its namespace set
@@ -169,7 +206,19 @@ func (p *planner) setUpOpenTelemetry() {
 	for _, field := range clashes {
 		p.warnf(SettingNotApplied, "annotation %s sets tracing.%s itself, which stays: remove it there", istio.ProxyConfigAnnotation, field)
 	}
-	p.annotate(istio.ProxyConfigAnnotation, merged)
+	p.tellBeaten()
+	if p.writesConfig() {
+		p.annotate(istio.ProxyConfigAnnotation, merged)
+	}
+}
+
+// tellBeaten says which of the explicit settings a Telemetry keeps from having effect. They are written all the same: the
+// Telemetry may go.
+func (p *planner) tellBeaten() {
+	annotations := map[string]string{istio.FieldSampling: settings.SamplingAnnotation, istio.FieldTags: settings.CustomTagsAnnotation}
+	for _, beaten := range p.snap.Mesh.Beaten(p.d.Member.Revision, p.req.Namespace, p.pod.Labels(), p.d.Settings.Explicit) {
+		p.warnf(SettingNotApplied, "Telemetry %s sets %s, which beats %s: set it there", beaten.By, beaten.Field, annotations[beaten.Field])
+	}
 }
 
 // CodeOf is the warning that tells of what a mesh lacks; empty where it lacks nothing.
@@ -201,6 +250,8 @@ func (p *planner) readyForLightstep() bool {
 		p.tellCAMissing()
 	case s.Satellite.Secure && s.CACertificate != nil && !p.sidecarHasCA():
 		p.warnf(CAMissing, "the sidecar cannot have the satellite CA at %s, so no tracer is set up: mend the conflict", s.CACertificate.MountPath)
+	case s.Satellite.Secure && s.CACertificate == nil && p.rootsCovered():
+		p.warnf(RootsCovered, "Istio's injector mounts the Secret %s over the sidecar's %s, which caCertificate: null asks to trust, so no tracer is set up: set profiles.%s.caCertificate, or in Istio's values another global.proxy.tracer than lightstep", istio.CASecret, istio.SystemRoots, s.Profile)
 	case byAnnotation && !p.snap.Offline && !s.TokenAllowed(namespace):
 		p.warnf(TokenNotAllowed, "namespace %s is not in accessToken.allowedNamespaces of profile %s, so no tracer is set up", namespace, s.Profile)
 	case byAnnotation && !s.Token.Given():
@@ -250,19 +301,23 @@ func (p *planner) tokenFix() string {
 // tracing is the native tracer under the settings, with the token or a reference to it.
 func (p *planner) tracing(token string) istio.Tracing {
 	s := &p.d.Settings
-	tracing := istio.Tracing{
+	return istio.Tracing{
 		Address:     s.Satellite.Address,
 		AccessToken: token,
 		Sampling:    s.Sampling,
 		CustomTags:  s.CustomTags,
 		Secure:      s.Satellite.Secure,
-		CAFile:      istio.SystemRoots,
+		CAFile:      p.caFile(),
 		ServerName:  s.Satellite.SNI(),
 	}
-	if s.CACertificate != nil {
-		tracing.CAFile = path.Join(s.CACertificate.MountPath, s.CACertificate.Key)
+}
+
+// caFile is the file that the sidecar is to trust the satellites by.
+func (p *planner) caFile() string {
+	if ca := p.d.Settings.CACertificate; ca != nil {
+		return path.Join(ca.MountPath, ca.Key)
 	}
-	return tracing
+	return istio.SystemRoots
 }
 
 func (p *planner) warnProxyConfig(err error) {

@@ -12,16 +12,8 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
-const (
-	// VolumeName is the pod's volume. Istio's own is lightstep-certs.
-	VolumeName = "lightstep-cacert"
-	// istioVolume is the one that Istio's template adds where the mesh has a Lightstep tracer with TLS
-	// (istio@1.7.0 manifests/charts/istio-control/istio-discovery/files/gen-istio.yaml; the same in 1.31).
-	istioVolume = "lightstep-certs"
-	// istioSecret and istioMountPath are what that volume is, and where it is mounted.
-	istioSecret    = "lightstep.cacert"
-	istioMountPath = "/etc/lightstep"
-)
+// VolumeName is the pod's volume. Istio's own is istio.CAVolume.
+const VolumeName = "lightstep-cacert"
 
 // Plan is what a pod lacks. It names places in the pod as sent; patch.go turns it into operations.
 type Plan struct {
@@ -130,6 +122,9 @@ func (p *planner) mountInto(c *Container, list string, index int, ca *settings.C
 		p.warnf(MountConflict, "container %s mounts %s at %s, in the way of %s: move it, or change caCertificate.mountPath", c.Name, mount.Name, mount.MountPath, ca.MountPath)
 		return
 	}
+	if c.Name == istio.ProxyContainer && p.d.Sidecar.State == istio.Expected && p.leftToIstio(ca) {
+		return
+	}
 	p.Mounts = append(p.Mounts, place{list, index, len(c.Mounts) == 0})
 	p.Containers = append(p.Containers, c.Name)
 }
@@ -150,8 +145,8 @@ func (p *planner) isCA(mount *Mount, ca *settings.CACertificate) bool {
 	if mount.Name == VolumeName {
 		return true
 	}
-	volume := p.volume(istioVolume)
-	return mount.Name == istioVolume && volume != nil && isSecret(volume, ca.SecretName)
+	volume := p.volume(istio.CAVolume)
+	return mount.Name == istio.CAVolume && volume != nil && isSecret(volume, ca.SecretName)
 }
 
 // addVolume adds the volume where something uses it.

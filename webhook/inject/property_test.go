@@ -268,7 +268,8 @@ func generatedMeshes() []*istio.Mesh {
 		return m.Known()
 	}
 	type plane = map[string]injecttest.Revision
-	const lightstep = "defaultConfig: {tracing: {lightstep: {address: 'satellite:9292', accessToken: t}, tlsSettings: {mode: SIMPLE}}}"
+	const lightstep = "defaultConfig: {tracing: {lightstep: {address: 'satellite:9292', accessToken: t}, tlsSettings: {mode: SIMPLE, caCertificates: /etc/lightstep/cacert.pem}}}"
+	const roots = "defaultConfig: {tracing: {zipkin: {address: 'z:9411'}, tlsSettings: {mode: SIMPLE, caCertificates: /etc/ssl/certs/own.pem}}}"
 	const modern = "defaultConfig: {tracing: {zipkin: {address: 'z:9411'}, customTags: {a: {literal: {value: b}}}}}\nextensionProviders: [{name: lightstep, opentelemetry: {service: c, port: 4317}}]"
 	return []*istio.Mesh{
 		nil,
@@ -277,6 +278,7 @@ func generatedMeshes() []*istio.Mesh {
 		mesh(map[string][]string{}, plane{"default": {Values: "{global: {tag: 1.24.0}}", Mesh: modern}, "canary": {Values: "{global: {tag: 1.31.0}}", Mesh: "{}"}}),
 		mesh(nil, plane{"default": {Values: "{global: {tag: latest}}", Mesh: modern}, "canary": {Values: "{global: {tag: 1.16.1}, sidecarInjectorWebhook: {enableNamespacesByDefault: true}}", Mesh: modern}}),
 		mesh(nil, plane{"default": {Values: "{global: {tag: 1.12.0}}", Mesh: ""}}),
+		mesh(nil, plane{"default": {Values: "{global: {tag: 1.14.6, proxy: {tracer: lightstep}}}", Mesh: roots}}),
 		mesh(map[string][]string{"istio-system": {"lightstep"}}, plane{"canary": {Values: "{global: {tag: 1.7.8, proxy: {tracer: lightstep}}}", Mesh: lightstep}}),
 	}
 }

@@ -81,6 +81,9 @@ const (
 
 	// CAMissing: the satellite CA is not in place; no tracer.
 	CAMissing Code = "CAMissing"
+	// RootsCovered: Istio's injector mounts the satellite CA's Secret over the sidecar's system roots; no tracer. Offline it
+	// may, which the tracer does not wait for.
+	RootsCovered Code = "RootsCovered"
 	// TokenMissing: the access token is not in place; no tracer.
 	TokenMissing Code = "TokenMissing"
 	// TokenNotAllowed: the namespace is not in accessToken.allowedNamespaces; no tracer.
@@ -171,6 +174,7 @@ func Codes() []CodeInfo {
 		{UserVolumeMountInvalid, "sidecar.istio.io/userVolumeMount cannot be read; it is left as it is"},
 		{UserVolumeMountConflict, "sidecar.istio.io/userVolumeMount uses our name or path otherwise; it is left as it is"},
 		{CAMissing, "the satellite CA is not in place; no tracer"},
+		{RootsCovered, "with `caCertificate: null`, Istio's injector mounts the Secret lightstep.cacert over the sidecar's system roots; no tracer (offline: it may, and the message says where)"},
 		{TokenMissing, "the access token is not in place; no tracer"},
 		{TokenNotAllowed, "the namespace is not in accessToken.allowedNamespaces; no tracer"},
 		{UserTracing, "the pod has a tracing block of its own, which wins whole; no tracer of ours"},

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -25,6 +27,10 @@ const (
 	// DefaultRevision is the name of the control plane that was given none, and the tag that may stand in for it.
 	DefaultRevision = "default"
 
+	// CAVolume and CASecret are what Istio's injector mounts into the sidecar where its tracer is lightstep and has TLS.
+	CAVolume = "lightstep-certs"
+	CASecret = "lightstep.cacert"
+
 	ambient = "ambient"
 	// maxMeshConfig bounds what is parsed of Istio's own ConfigMaps, in bytes: what an apiserver stores of one.
 	maxMeshConfig = 1 << 20
@@ -37,9 +43,9 @@ type Mesh struct {
 	Revisions map[string]*Revision
 	// Tags gives the revision of each tag.
 	Tags map[string]string
-	// Telemetry names the tracing providers that Telemetry resources for whole namespaces switch on, by namespace; nil
-	// where nothing is known of them.
-	Telemetry map[string][]string
+	// Telemetry are the Telemetry resources by namespace, in the order in which they were made; nil where nothing is known
+	// of them.
+	Telemetry map[string][]Telemetry
 }
 
 // Revision is one control plane, as its ConfigMaps tell of it.
@@ -53,6 +59,8 @@ type Revision struct {
 	Problem string
 	// Tracer is the values' global.proxy.tracer: with "lightstep", Istio's injector may mount the satellite CA itself.
 	Tracer string
+	// Policy is its injector's.
+	Policy Policy
 	// InjectsUnlabelled says that namespaces without any label of Istio's are injected (enableNamespacesByDefault).
 	InjectsUnlabelled bool
 	// Mesh is its MeshConfig; nil where that is not known.
@@ -65,6 +73,8 @@ type MeshConfig struct {
 	RootNamespace string
 	// Tracing is defaultConfig.tracing; nil where there is none. Its `lightstep` is left out, which Lightstep tells of.
 	Tracing map[string]jsontext.Value
+	// CAFile is defaultConfig.tracing.tlsSettings.caCertificates; empty where that is not set.
+	CAFile string
 	// Lightstep is defaultConfig.tracing.lightstep; nil where that is not set.
 	Lightstep *LightstepTracer
 	// Providers are the extensionProviders, each with its type: opentelemetry, lightstep, zipkin, …
@@ -97,6 +107,8 @@ type Values struct {
 	Capabilities Capabilities
 	// Tracer is global.proxy.tracer.
 	Tracer string
+	// Policy is what they say of pods that say nothing themselves.
+	Policy Policy
 	// InjectsUnlabelled is sidecarInjectorWebhook.enableNamespacesByDefault.
 	InjectsUnlabelled bool
 	// Problem says what could not be read; empty if nothing.
@@ -111,12 +123,15 @@ func ReadValues(text, chartVersion string) *Values {
 			// Tag may be written as a number: 1.24 without quotes.
 			Tag   any `json:"tag"`
 			Proxy struct {
-				Image  string `json:"image"`
-				Tracer string `json:"tracer"`
+				Image      string `json:"image"`
+				Tracer     string `json:"tracer"`
+				AutoInject string `json:"autoInject"`
 			} `json:"proxy"`
 		} `json:"global"`
 		Webhook struct {
-			ByDefault bool `json:"enableNamespacesByDefault"`
+			ByDefault bool                   `json:"enableNamespacesByDefault"`
+			Never     []metav1.LabelSelector `json:"neverInjectSelector"`
+			Always    []metav1.LabelSelector `json:"alwaysInjectSelector"`
 		} `json:"sidecarInjectorWebhook"`
 	}
 	values := &Values{}
@@ -126,6 +141,7 @@ func ReadValues(text, chartVersion string) *Values {
 		return values
 	}
 	values.Tracer, values.InjectsUnlabelled = in.Global.Proxy.Tracer, in.Webhook.ByDefault
+	values.Policy = Policy{selectorsOf(in.Webhook.Never), selectorsOf(in.Webhook.Always), in.Global.Proxy.AutoInject == autoInjectDisabled}
 	tag := ""
 	if in.Global.Tag != nil {
 		tag = fmt.Sprint(in.Global.Tag)
@@ -172,6 +188,7 @@ func ReadMeshConfig(text string) *MeshConfig {
 	mesh := &MeshConfig{
 		RootNamespace:  in.RootNamespace,
 		Tracing:        in.DefaultConfig.Tracing,
+		CAFile:         caFile(in.DefaultConfig.Tracing),
 		Providers:      providers(in.ExtensionProviders),
 		Exporters:      exporters(in.ExtensionProviders),
 		DefaultTracing: in.DefaultProviders.Tracing,
@@ -191,7 +208,7 @@ func NewRevision(name, namespace string, values *Values, mesh *MeshConfig) *Revi
 		unknown, _ := Of("")
 		values = &Values{Capabilities: unknown, Problem: "the ConfigMap istio-sidecar-injector is not there"}
 	}
-	r.Capabilities, r.Tracer, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.InjectsUnlabelled
+	r.Capabilities, r.Tracer, r.Policy, r.InjectsUnlabelled = values.Capabilities, values.Tracer, values.Policy, values.InjectsUnlabelled
 	problems := []string{values.Problem}
 	switch {
 	case mesh == nil:
@@ -344,26 +361,30 @@ func (m *Mesh) byDefault() (r *Revision, outside bool) {
 	return nil, true
 }
 
-// MountsCA tells whether this control plane's injector mounts the Secret lightstep.cacert at /etc/lightstep/ into the
-// sidecar by itself: its values name the tracer, and the pod's effective tracing has tlsSettings (istio@1.7.8 and 1.31.0
-// istio-discovery/files/injection-template.yaml). tracing is the annotation's own block; nil where it has none, and the
-// mesh's holds.
-func (r *Revision) MountsCA(tracing map[string]jsontext.Value) bool {
+// CAMount tells where this control plane's injector mounts the Secret CASecret into the sidecar by itself; empty where it
+// does not. It does where its values name the tracer and the pod's effective tracing has tlsSettings, at the folder of
+// their caCertificates (istio@1.7.8, 1.14.6, 1.24.0 and 1.31.0 istio-discovery/files/injection-template.yaml). The tracing
+// block of the pod's annotation proxy.istio.io/config takes the place of the mesh's.
+func (r *Revision) CAMount(config string) string {
 	if r == nil || r.Tracer != string(Lightstep) {
-		return false
+		return ""
 	}
-	if tracing == nil && r.Mesh != nil {
-		tracing = r.Mesh.Tracing
+	file := ""
+	if user := UserTracing(config); user != nil {
+		file = caFile(user)
+	} else if r.Mesh != nil {
+		file = r.Mesh.CAFile
 	}
-	return hasTLS(tracing)
+	folder, _ := path.Split(file)
+	if folder == "" { // at which nothing can be mounted
+		return ""
+	}
+	return path.Clean(folder)
 }
 
-// HasLightstep tells whether the mesh sends every proxy's spans to that address already, over TLS.
-func (r *Revision) HasLightstep(address string) bool {
-	if r == nil || r.Mesh == nil || r.Mesh.Lightstep == nil || r.Mesh.Lightstep.Address != address {
-		return false
-	}
-	return hasTLS(r.Mesh.Tracing)
+// HasLightstep tells whether the mesh sends every proxy's spans to that address already, over TLS, trusting that file.
+func (r *Revision) HasLightstep(address, file string) bool {
+	return r != nil && r.Mesh != nil && r.Mesh.Lightstep != nil && r.Mesh.Lightstep.Address == address && r.Mesh.CAFile == file
 }
 
 // Lack is what a mesh still lacks for spans to go through its OpenTelemetry provider.
@@ -391,7 +412,7 @@ func (m *Mesh) Lacks(r *Revision, namespace, provider string) Lack {
 		return LacksNothing
 	}
 	byDefault := r.Mesh.DefaultTracing
-	for _, inForce := range [][]string{m.Telemetry[namespace], m.Telemetry[r.Mesh.RootNamespace], byDefault[:min(1, len(byDefault))]} {
+	for _, inForce := range [][]string{providersOf(m.Telemetry[namespace]), providersOf(m.Telemetry[r.Mesh.RootNamespace]), byDefault[:min(1, len(byDefault))]} {
 		switch {
 		case slices.Contains(inForce, provider):
 			return LacksNothing

@@ -1,6 +1,9 @@
 package istio
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // The names that Istio's injector goes by (istio@1.31.0 pkg/kube/inject, istio.io/api annotation package).
 const (
@@ -12,6 +15,9 @@ const (
 	StatusAnnotation = "sidecar.istio.io/status"
 	// NamespaceInjectionLabel is a namespace's istio-injection=enabled|disabled.
 	NamespaceInjectionLabel = "istio-injection"
+	// templatesAnnotation names the templates that a pod is injected by; those of a sidecar if it is not set.
+	templatesAnnotation = "inject.istio.io/templates"
+	sidecarTemplate     = "sidecar"
 	// autoImage is what gateways and customised sidecars ship before injection.
 	autoImage = "auto"
 )
@@ -33,6 +39,8 @@ type Workload struct {
 	Outside string
 	// Ambient says that the pod's traffic goes through the node's proxy.
 	Ambient bool
+	// Policy is that of the pod's control plane.
+	Policy Policy
 	// MeshUnproven says that nothing tells of a mesh but the pod itself: the offline case without an Istio version.
 	MeshUnproven bool
 }
@@ -62,6 +70,7 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Present, "the container istio-proxy is there"}
 	}
 	wish := wishOf(w, caps)
+	refusal, refused := w.Policy.refuses(w.Labels)
 	switch {
 	case w.HostNetwork:
 		return Sidecar{Absent, "the pod uses the host's network, which Istio leaves alone"}
@@ -69,6 +78,8 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Absent, InjectKey + " opts the pod out of the sidecar"}
 	case w.NamespaceInjection == "disabled":
 		return Sidecar{Absent, "the namespace has istio-injection=disabled"}
+	case wish == unsaid && refused:
+		return Sidecar{Absent, refusal}
 	case w.Proxy:
 		return Sidecar{Expected, "the container istio-proxy waits for Istio to fill it in (image: auto)"}
 	case wish == yes:
@@ -83,6 +94,13 @@ func FindSidecar(w Workload, caps Capabilities) Sidecar {
 		return Sidecar{Absent, "no Istio version is given and the pod does not ask for a sidecar"}
 	}
 	return Sidecar{Expected, "Istio may inject the pod"}
+}
+
+// SidecarTemplate tells whether a pod is injected by the template of sidecars: a gateway's mounts no satellite CA
+// (istio@1.31.0 istio-discovery/files/gateway-injection-template.yaml).
+func SidecarTemplate(annotations map[string]string) bool {
+	templates, ok := annotations[templatesAnnotation]
+	return !ok || slices.ContainsFunc(strings.Split(templates, ","), func(name string) bool { return strings.TrimSpace(name) == sidecarTemplate })
 }
 
 type wish int

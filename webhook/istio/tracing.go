@@ -34,6 +34,7 @@ const (
 	samplingField   = "sampling"
 	customTagsField = "customTags"
 	tlsField        = "tlsSettings"
+	caField         = "caCertificates"
 )
 
 // ErrUserTracing says that a ProxyConfig has a `tracing` block that is not ours.
@@ -264,10 +265,16 @@ func isTracer(field string) bool {
 	return false
 }
 
-// hasTLS tells whether a tracing block has tlsSettings.
-func hasTLS(tracing map[string]jsontext.Value) bool {
-	_, ok := first(tracing, tlsField, snake(tlsField))
-	return ok
+// caFile is the file of a tracing block's tlsSettings; empty where it has none.
+func caFile(tracing map[string]jsontext.Value) (file string) {
+	tls, _ := first(tracing, tlsField, snake(tlsField))
+	var fields map[string]jsontext.Value
+	if json.Unmarshal(tls, &fields) != nil {
+		return ""
+	}
+	value, _ := first(fields, caField, snake(caField))
+	_ = json.Unmarshal(value, &file) // what is no text is no file
+	return file
 }
 
 func first(fields map[string]jsontext.Value, names ...string) (jsontext.Value, bool) {

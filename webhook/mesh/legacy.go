@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"path"
 
 	mesh "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
@@ -15,17 +16,14 @@ import (
 // ValidateLightstepCollector, and pilot/pkg/bootstrap/mesh.go).
 const TokenPlaceholder = "<access-token>"
 
-// What Istio's own injector mounts into sidecars where its tracer is lightstep and has TLS (istio@1.7.8 and 1.14.6
-// manifests/charts/istio-control/istio-discovery/files/injection-template.yaml).
-const (
-	istioSecret    = "lightstep.cacert"
-	istioMountPath = "/etc/lightstep"
-)
-
 // renderLegacy renders the native tracer's settings for the whole mesh, which replace those of Istio 1.7's page about
 // Lightstep: its global.tracer.lightstep.secure and cacertPath went with 1.6.
 func (r *Request) renderLegacy() (*Rendered, error) {
 	s := &r.Settings
+	needsNothing := fmt.Sprintf("Istio %s needs nothing for the mesh: the injector sets the tracer up pod by pod", s.Istio.Version)
+	if s.Satellite.Secure && s.CACertificate == nil {
+		return &Rendered{Notes: []string{needsNothing, fmt.Sprintf("nothing is printed that does it for every pod: with that, Istio's injector would mount the Secret %s over each sidecar's %s, which profiles.%s.caCertificate: null asks to trust", istio.CASecret, path.Dir(istio.SystemRoots), s.Profile)}}, nil
+	}
 	tags := map[string]*mesh.Tracing_CustomTag{}
 	for name, value := range s.CustomTags {
 		if value != "" {
@@ -35,10 +33,7 @@ func (r *Request) renderLegacy() (*Rendered, error) {
 	tracing := &mesh.Tracing{Sampling: s.Sampling, CustomTags: tags}
 	if s.Satellite.Secure {
 		tracing.TlsSettings = &networking.ClientTLSSettings{
-			Mode: networking.ClientTLSSettings_SIMPLE, CaCertificates: istio.SystemRoots, Sni: s.Satellite.SNI(),
-		}
-		if s.CACertificate != nil {
-			tracing.TlsSettings.CaCertificates = caFile(s.CACertificate)
+			Mode: networking.ClientTLSSettings_SIMPLE, CaCertificates: caFile(s.CACertificate), Sni: s.Satellite.SNI(),
 		}
 	}
 	operator, err := istioOperator(&mesh.MeshConfig{
@@ -57,11 +52,11 @@ func (r *Request) renderLegacy() (*Rendered, error) {
 		"of " + TokenPlaceholder + ", and in the ConfigMap istio, for whoever reads that.",
 	}
 	out := &Rendered{Sections: []Section{{PartMesh, append(says, installation("what is under values, are")...), []*unstructured.Unstructured{operator}}}}
-	out.Notes = append(out.Notes, fmt.Sprintf("Istio %s needs nothing for the mesh: the injector sets the tracer up pod by pod. What is printed does it for every pod, where you want that", s.Istio.Version))
-	if s.Satellite.Secure && s.CACertificate != nil {
+	out.Notes = append(out.Notes, needsNothing+". What is printed does it for every pod, where you want that")
+	if s.Satellite.Secure {
 		out.Notes = append(out.Notes, "every proxy would then want the satellite CA: a namespace without the Secret, and each gateway (into which Istio mounts nothing), may not become ready")
-		if s.CACertificate.SecretName != istioSecret || s.CACertificate.MountPath != istioMountPath {
-			out.Notes = append(out.Notes, fmt.Sprintf("Istio's injector mounts the Secret %s at %s, whatever profiles.%s.caCertificate says", istioSecret, istioMountPath, s.Profile))
+		if s.CACertificate.SecretName != istio.CASecret {
+			out.Notes = append(out.Notes, fmt.Sprintf("Istio's injector then mounts the Secret %s at %s, whatever profiles.%s.caCertificate.secretName says", istio.CASecret, s.CACertificate.MountPath, s.Profile))
 		}
 	}
 	if s.Satellite.Secure && !s.Istio.ServerName {

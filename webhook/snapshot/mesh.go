@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -25,8 +26,8 @@ type meshParts struct {
 	planes map[string]map[string]controlPlane
 	// tags gives each tag's webhook configuration the tag's name and its revision.
 	tags map[string]tag
-	// telemetries holds the providers that each Telemetry names, by namespace and name; nil until the watch has told all.
-	telemetries map[string]map[string][]string
+	// telemetries holds each Telemetry, by namespace and name; nil until the watch has told all.
+	telemetries map[string]map[string]reducedTelemetry
 }
 
 // controlPlane is one ConfigMap, reduced: of the two, one is set.
@@ -98,7 +99,7 @@ func (s *Store) RemoveTag(object *metav1.PartialObjectMetadata) {
 // ReplaceTelemetries takes all Telemetry resources.
 func (s *Store) ReplaceTelemetries(list []*unstructured.Unstructured) {
 	s.changeMesh(func(m *meshParts) {
-		m.telemetries = map[string]map[string][]string{}
+		m.telemetries = map[string]map[string]reducedTelemetry{}
 		for _, object := range list {
 			m.setTelemetry(object)
 		}
@@ -118,9 +119,9 @@ func (s *Store) RemoveTelemetry(object *unstructured.Unstructured) {
 func (m *meshParts) setTelemetry(object *unstructured.Unstructured) {
 	namespace := object.GetNamespace()
 	if m.telemetries[namespace] == nil {
-		m.telemetries[namespace] = map[string][]string{}
+		m.telemetries[namespace] = map[string]reducedTelemetry{}
 	}
-	m.telemetries[namespace][object.GetName()] = providersOf(object)
+	m.telemetries[namespace][object.GetName()] = reduceTelemetry(object)
 }
 
 // changeMesh changes the parts, and publishes a snapshot with the mesh that they make.
@@ -155,7 +156,7 @@ func (m *meshParts) build(namespaces []string) *istio.Mesh {
 	for _, tag := range m.tags {
 		mesh.Tags[tag.name] = tag.revision
 	}
-	mesh.Telemetry = m.providers()
+	mesh.Telemetry = m.telemetry()
 	return mesh
 }
 
@@ -179,15 +180,18 @@ func revisions(namespace string, planes map[string]controlPlane) map[string]*ist
 	return built
 }
 
-// providers joins what a namespace's Telemetry resources name.
-func (m *meshParts) providers() map[string][]string {
+// telemetry lists each namespace's in the order in which Istio asks them: by their age, then by name.
+func (m *meshParts) telemetry() map[string][]istio.Telemetry {
 	if m.telemetries == nil {
 		return nil
 	}
-	all := make(map[string][]string, len(m.telemetries))
+	all := make(map[string][]istio.Telemetry, len(m.telemetries))
 	for namespace, byName := range m.telemetries {
-		for _, name := range slices.Sorted(maps.Keys(byName)) {
-			all[namespace] = append(all[namespace], byName[name]...)
+		sorted := slices.SortedFunc(maps.Values(byName), func(a, b reducedTelemetry) int {
+			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.Name, b.Name))
+		})
+		for _, t := range sorted {
+			all[namespace] = append(all[namespace], t.Telemetry)
 		}
 	}
 	return all
@@ -223,27 +227,6 @@ func revisionOf(labels map[string]string, suffix string) string {
 
 func reduceTag(object *metav1.PartialObjectMetadata) tag {
 	return tag{object.Labels[istio.TagLabel], object.Labels[istio.RevisionLabel]}
-}
-
-// providersOf lists the tracing providers that a Telemetry names, the first of each entry, which is the one that counts
-// (istio@1.31.0 pilot/pkg/model/telemetry.go). One for some workloads alone counts for its namespace: a mesh is not said
-// to lack what may be there.
-func providersOf(telemetry *unstructured.Unstructured) []string {
-	entries, _, _ := unstructured.NestedSlice(telemetry.Object, "spec", "tracing") // anything else names none
-	var names []string
-	for _, entry := range entries {
-		fields, _ := entry.(map[string]any)
-		disabled, _, _ := unstructured.NestedBool(fields, "disableSpanReporting")
-		providers, _, _ := unstructured.NestedSlice(fields, "providers")
-		if disabled || len(providers) == 0 {
-			continue
-		}
-		provider, _ := providers[0].(map[string]any)
-		if name, _, _ := unstructured.NestedString(provider, "name"); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // Lacks tells what the mesh still lacks for each labelled namespace that is in it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -122,5 +123,40 @@ func TestMeshByWatch(t *testing.T) {
 	eventually(t, watch.Store, "the mesh lost the provider", func(now *published) bool { return lacks(now) == istio.LacksProvider })
 	if logs.Len() > 0 {
 		t.Errorf("logged: %v", logs.All())
+	}
+}
+
+// Of a Telemetry is kept what beats a proxy's own settings, in the order in which Istio asks the resources.
+func TestTelemetrySettings(t *testing.T) {
+	store := NewStore(configuration(t, ca), "injector", "v1")
+	store.ReplaceControlPlanes("istio-system", nil)
+	tracing := func(entries ...any) map[string]any { return map[string]any{"tracing": entries} }
+	younger := telemetry("shop", "a-younger", "telemetry.istio.io/v1", tracing(map[string]any{"randomSamplingPercentage": 12.5}))
+	younger.SetCreationTimestamp(metav1.Unix(20, 0))
+	older := telemetry("shop", "older", "telemetry.istio.io/v1", tracing(
+		map[string]any{"match": map[string]any{"mode": "CLIENT"}, "randomSamplingPercentage": int64(7)},
+		map[string]any{"customTags": map[string]any{
+			"literal": map[string]any{"literal": map[string]any{"value": "x"}},
+			"header":  map[string]any{"header": map[string]any{"name": "y"}},
+		}},
+	))
+	older.SetCreationTimestamp(metav1.Unix(10, 0))
+	one := telemetry("shop", "one", "telemetry.istio.io/v1", tracing(map[string]any{"providers": []any{map[string]any{"name": "lightstep"}}, "customTags": map[string]any{}}))
+	one.SetCreationTimestamp(metav1.Unix(20, 0))
+	check := unstructured.SetNestedField(one.Object, map[string]any{"matchLabels": map[string]any{"app": "web"}}, "spec", "selector")
+	if check != nil {
+		t.Fatal(check)
+	}
+	targeted := telemetry("shop", "targeted", "telemetry.istio.io/v1", map[string]any{"targetRefs": []any{map[string]any{"kind": "Gateway", "name": "waypoint"}}})
+	targeted.SetCreationTimestamp(metav1.Unix(30, 0))
+	store.ReplaceTelemetries([]*unstructured.Unstructured{targeted, one, younger, older})
+	want := []istio.Telemetry{
+		{Name: "older", Sampling: new(7.0), CustomTags: map[string]string{"literal": "x"}, SetsTags: true},
+		{Name: "a-younger", Sampling: new(12.5)},
+		{Name: "one", Selector: map[string]string{"app": "web"}, Providers: []string{"lightstep"}},
+		{Name: "targeted", Targeted: true},
+	}
+	if diff := cmp.Diff(want, store.Current().Mesh.Telemetry["shop"]); diff != "" {
+		t.Error(diff)
 	}
 }

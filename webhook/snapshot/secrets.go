@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,8 +89,17 @@ func (s *Store) build(name string, config *settings.Settings) inject.Namespace {
 			namespace.NoKey[secret] = true
 		}
 	}
+	s.share(&namespace)
 	namespace.Awaits = s.awaits(name, &namespace, config)
 	return namespace
+}
+
+// share has namespaces that lack the same Secrets have one map of them: they are many, and the maps do not change.
+func (s *Store) share(namespace *inject.Namespace) {
+	if maps.Equal(namespace.Missing, s.missing) {
+		namespace.Missing = s.missing
+	}
+	s.missing = namespace.Missing
 }
 
 // awaits tells whether a Secret that is missing is the injector's to bring, from a source that is fit for it.

@@ -25,11 +25,13 @@ type Store struct {
 	// mu serialises the writers, which change what follows and then publish a snapshot of it.
 	mu         sync.Mutex
 	namespaces map[string]inject.Namespace
-	// fresh has the namespaces that were first seen to be labelled a short while ago, and what ends that.
-	fresh map[string]*youth
+	// fresh has the namespaces that were first seen to be labelled a short while ago.
+	fresh map[string]*freshness
 	// secrets has an entry for each Secret name of the configuration: what is kept of the Secrets of that name, by
 	// namespace, nil until the watch has told them all.
 	secrets map[string]map[string]*distribute.Found
+	// missing is what the last namespace that was built lacks.
+	missing map[string]bool
 	// sources are those of the configuration of which something is known.
 	sources map[settings.Secret]*distribute.Source
 	mesh    meshParts
@@ -47,7 +49,7 @@ type published struct {
 func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 	s := &Store{
 		namespaces: map[string]inject.Namespace{},
-		fresh:      map[string]*youth{},
+		fresh:      map[string]*freshness{},
 		sources:    map[settings.Secret]*distribute.Source{},
 		listeners:  map[*func(string)]struct{}{},
 		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
@@ -142,21 +144,21 @@ func (s *Store) SetNamespace(object *metav1.PartialObjectMetadata) {
 func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]inject.Namespace) {
 	name := object.Name
 	if _, known := before[name]; !known && s.fresh[name] == nil {
-		young := new(youth)
-		young.end = time.AfterFunc(freshFor, func() { s.grow(name, young) })
-		s.fresh[name] = young
+		since := new(freshness)
+		since.end = time.AfterFunc(freshFor, func() { s.grow(name, since) })
+		s.fresh[name] = since
 	}
 	s.namespaces[name] = reduce(object)
 }
 
-// youth is a namespace's being fresh, once.
-type youth struct{ end *time.Timer }
+// freshness is a namespace's being fresh, and what ends it.
+type freshness struct{ end *time.Timer }
 
-// grow ends it, unless it has ended before: the namespace may be fresh anew.
-func (s *Store) grow(name string, young *youth) {
+// grow ends a namespace's being fresh, unless it has been labelled anew since.
+func (s *Store) grow(name string, since *freshness) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fresh[name] != young {
+	if s.fresh[name] != since {
 		return
 	}
 	s.age(name)
@@ -167,8 +169,8 @@ func (s *Store) grow(name string, young *youth) {
 
 // age forgets that a namespace is fresh.
 func (s *Store) age(name string) {
-	if young := s.fresh[name]; young != nil {
-		young.end.Stop()
+	if since := s.fresh[name]; since != nil {
+		since.end.Stop()
 		delete(s.fresh, name)
 	}
 }

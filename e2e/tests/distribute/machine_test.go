@@ -125,7 +125,7 @@ func (m *machine) step(step int) {
 			})
 		}
 	}
-	m.note("-- step %d", step)
+	m.notef("-- step %d", step)
 	eventually(m.t, m.verify)
 	for key, uid := range kept {
 		live, err := m.admin.CoreV1().Secrets(key.Namespace).Get(m.t.Context(), key.Name, metav1.GetOptions{})
@@ -151,7 +151,7 @@ func (m *machine) mounted() map[types.NamespacedName]types.UID {
 	return kept
 }
 
-func (m *machine) note(format string, args ...any) {
+func (m *machine) notef(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
@@ -189,13 +189,13 @@ func (m *machine) label(s *space, on bool) {
 	if on {
 		value = `"enabled"`
 	}
-	m.note("%s %slabel", s.name, map[bool]string{false: "un"}[on])
+	m.notef("%s %slabel", s.name, map[bool]string{false: "un"}[on])
 	m.patchNamespace(s, `{"metadata":{"labels":{"lightstep.com/injection":`+value+`}}}`)
 	s.labelled = on
 }
 
 func (m *machine) pick(s *space, profile string) {
-	m.note("%s picks profile %q", s.name, profile)
+	m.notef("%s picks profile %q", s.name, profile)
 	value := `"` + profile + `"`
 	if profile == "" {
 		value = "null"
@@ -232,7 +232,7 @@ func (m *machine) edit(s *space, name string) {
 	}
 	check(m.t, err)
 	s.spoilt[name] = true
-	m.note("%s edit %s: %s", s.name, name, patch)
+	m.notef("%s edit %s: %s", s.name, name, patch)
 }
 
 func (m *machine) deleteSecret(s *space, name string) {
@@ -242,7 +242,7 @@ func (m *machine) deleteSecret(s *space, name string) {
 	}
 	check(m.t, err)
 	delete(s.foreign, name)
-	m.note("%s delete %s", s.name, name)
+	m.notef("%s delete %s", s.name, name)
 }
 
 // makeForeign has somebody make a Secret of a copy's name; where the copy is there, that fails.
@@ -261,7 +261,7 @@ func (m *machine) makeForeign(s *space, name string) {
 	}
 	check(m.t, err)
 	s.foreign[name] = made
-	m.note("%s foreign %s", s.name, name)
+	m.notef("%s foreign %s", s.name, name)
 }
 
 // adopt has somebody take a copy for their own.
@@ -276,7 +276,7 @@ func (m *machine) adopt(s *space, name string) {
 	}
 	check(m.t, err)
 	s.foreign[name] = adopted
-	m.note("%s adopt %s", s.name, name)
+	m.notef("%s adopt %s", s.name, name)
 }
 
 // changeSource gives a source another value, good or bad, or takes it away.
@@ -289,7 +289,7 @@ func (m *machine) changeSource(of *source) {
 	case n < 6:
 		value = goodCA(m.t)
 	case n < 7:
-		m.note("source %s deleted", of.name)
+		m.notef("source %s deleted", of.name)
 		of.now = nil
 		if err := m.admin.CoreV1().Secrets(own).Delete(m.t.Context(), of.name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 			check(m.t, err)
@@ -301,7 +301,7 @@ func (m *machine) changeSource(of *source) {
 		what = slices.Sorted(maps.Keys(m.bad))[m.random.IntN(len(m.bad))]
 		value = m.bad[what]
 	}
-	m.note("source %s %s", of.name, what)
+	m.notef("source %s %s", of.name, what)
 	check(m.t, m.put(m.t.Context(), own, of.name, map[string][]byte{of.key: value, "beside": []byte("it")}))
 	if of.now = nil; what == "good" {
 		of.now = value
@@ -323,7 +323,7 @@ func (m *machine) startPod(s *space) {
 	}
 	check(m.t, err)
 	s.running = append(s.running, name)
-	m.note("%s pod %s", s.name, name)
+	m.notef("%s pod %s", s.name, name)
 }
 
 // endPod has a pod finish, or go.
@@ -333,7 +333,7 @@ func (m *machine) endPod(s *space) {
 	}
 	name, pods := s.running[0], m.admin.CoreV1().Pods(s.name)
 	s.running = s.running[1:]
-	m.note("%s pod %s ends", s.name, name)
+	m.notef("%s pod %s ends", s.name, name)
 	if m.random.IntN(2) == 0 {
 		check(m.t, pods.Delete(m.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
 		return
@@ -346,14 +346,14 @@ func (m *machine) endPod(s *space) {
 // crash kills a replica, which may be the one that leads, and starts it again.
 func (m *machine) crash() {
 	at := m.random.IntN(len(m.replicas))
-	m.note("replica %d crashes", at)
+	m.notef("replica %d crashes", at)
 	m.replicas[at].Kill()
 	check(m.t, m.replicas[at].Start(m.t.Context()))
 }
 
 // recreate has a namespace go, with all that is in it, and come back bare.
 func (m *machine) recreate(s *space) {
-	m.note("%s recreated", s.name)
+	m.notef("%s recreated", s.name)
 	check(m.t, m.admin.CoreV1().Namespaces().Delete(m.t.Context(), s.name, metav1.DeleteOptions{}))
 	eventually(m.t, func(ctx context.Context) error {
 		if _, err := m.admin.CoreV1().Namespaces().Get(ctx, s.name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {

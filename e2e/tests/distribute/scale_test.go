@@ -144,7 +144,7 @@ func (e *environment) writes(t *testing.T) []request {
 func await(t *testing.T, i *injector.Injector, state string, count int) {
 	t.Helper()
 	last := 0.0
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 500*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		now, err := i.Metric(ctx, "lightstep_injector_copies", map[string]string{"secret": caName, "state": state})
 		last = now
 		return err == nil && now == float64(count), nil

@@ -46,6 +46,7 @@ const (
 type environment struct {
 	cluster *cluster.Cluster
 	run     *cluster.Run
+	helm    *chart.Helm
 	admin   *kubernetes.Clientset
 	binary  string
 	// kubeconfig has the credentials of the injector's account.
@@ -53,7 +54,16 @@ type environment struct {
 	config     string
 }
 
+// setUp brings up a cluster with the chart installed.
 func setUp(t *testing.T) *environment {
+	t.Helper()
+	e := bringUp(t)
+	e.install(t)
+	return e
+}
+
+// bringUp brings up a cluster, and what it takes to install the chart there.
+func bringUp(t *testing.T) *environment {
 	t.Helper()
 	ctx := t.Context()
 	run, err := cluster.NewRun(root)
@@ -68,17 +78,23 @@ func setUp(t *testing.T) *environment {
 	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
 	check(t, err)
 	t.Cleanup(func() { check(t, c.Stop()) })
-	check(t, helm.Install(ctx, c, "--values", "testdata/values.yaml"))
-	e := &environment{cluster: c, run: run, admin: client(t, c.Config), binary: binary, kubeconfig: filepath.Join(run.Dir, "kubeconfig-account")}
-	as, err := c.As(ctx, own, account)
+	e := &environment{cluster: c, run: run, helm: helm, admin: client(t, c.Config), binary: binary, kubeconfig: filepath.Join(run.Dir, "kubeconfig-account")}
+	return e
+}
+
+// install installs the chart, with these flags of Helm's, and has the injector run under the account that it makes.
+func (e *environment) install(t *testing.T, flags ...string) {
+	t.Helper()
+	ctx := t.Context()
+	check(t, e.helm.Install(ctx, e.cluster, append([]string{"--values", "testdata/values.yaml"}, flags...)...))
+	as, err := e.cluster.As(ctx, own, account)
 	check(t, err)
 	check(t, cluster.WriteKubeconfig(e.kubeconfig, as))
-	e.config = filepath.Join(run.Dir, "config", "config.yaml")
+	e.config = filepath.Join(e.run.Dir, "config", "config.yaml")
 	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
 	config, err := os.ReadFile("testdata/config.yaml")
 	check(t, err)
 	check(t, injector.WriteConfig(e.config, config))
-	return e
 }
 
 // client asks as much as it likes, and says no warnings.

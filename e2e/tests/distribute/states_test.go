@@ -37,8 +37,29 @@ func TestStates(t *testing.T) {
 	t.Run("Tenant", s.tenant)
 	t.Run("Revoked", s.revoked)
 	t.Run("OutsideItsRights", s.outsideItsRights)
+	t.Run("LeaseLost", s.leaseLost)
 	s.onlyNamed(t)
 	t.Run("NothingTold", s.nothingTold)
+}
+
+// TestListed: where the chart is given the namespaces, the account may write in these alone, and the others are left.
+func TestListed(t *testing.T) {
+	s := &states{environment: bringUp(t)}
+	for _, name := range []string{"listed", "other"} {
+		s.namespace(t, name, labelled())
+	}
+	s.install(t, "--set", "distribution.namespaces={listed}")
+	s.replica = s.environment.replica(t, "one")
+	check(t, s.replica.Start(t.Context()))
+	good := goodCA(t)
+	s.source(t, caSource, caKey, good)
+	s.eventuallyHas(t, "listed", caName, caKey, good)
+	await(t, s.replica, "missing", 1)
+	s.logged(t, "distribute: failed; it is tried again", 1)
+	if _, err := s.admin.CoreV1().Secrets("other").Get(t.Context(), caName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a namespace that is not listed has the Secret: %v", err)
+	}
+	s.onlyNamed(t)
 }
 
 // secretToken is looked for in all that the injector says.
@@ -179,6 +200,39 @@ func (s *states) outsideItsRights(t *testing.T) {
 	s.source(t, otherSource, otherKey, next)
 	s.eventuallyHas(t, "tenant", otherName, otherKey, next) // the last good one is in force
 	s.configure(t, "secretName: elsewhere", "secretName: other.cacert")
+}
+
+// leaseLost: whoever loses the lease stops, goes on answering, and leads again when it is to be had.
+func (s *states) leaseLost(t *testing.T) {
+	pid := s.replica.PID()
+	leases := s.admin.CoordinationV1().Leases(own)
+	stolen := fmt.Sprintf(`{"spec":{"holderIdentity":"somebody","renewTime":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"))
+	_, err := leases.Patch(t.Context(), "lightstep-injector", types.MergePatchType, []byte(stolen), metav1.PatchOptions{})
+	check(t, err)
+	s.namespace(t, "later", labelled())
+	s.logged(t, "distribute: no longer leading", 1)
+	check(t, s.replica.Ready(t.Context()))
+	if _, err := s.replica.Metric(t.Context(), "lightstep_injector_copies", nil); err == nil {
+		t.Error("it speaks for the cluster, and does not lead")
+	}
+	s.logged(t, "distribute: leading", 2)
+	s.eventuallyHas(t, "later", caName, caKey, s.secret(t, own, caSource).Data[caKey])
+	check(t, s.replica.Ready(t.Context()))
+	if s.replica.PID() != pid {
+		t.Error("it was started anew")
+	}
+}
+
+// logged waits until the log has a message so many times.
+func (s *states) logged(t *testing.T, message string, times int) {
+	t.Helper()
+	eventually(t, func(context.Context) error {
+		log, err := os.ReadFile(s.replica.LogFile())
+		if got := strings.Count(string(log), `"`+message+`"`); err == nil && got < times {
+			err = fmt.Errorf("the log says %q %d times, not %d", message, got, times)
+		}
+		return err
+	})
 }
 
 // nothingTold: the token is in no Event, metric or log line of all this.

@@ -32,7 +32,7 @@ func setUp(t *testing.T) *environment {
 	e := &environment{Stage: stage.New(t, root)}
 	e.Guard(token, "by-annotation")
 	e.istio = e.Oldest(t, istio17.Options{})
-	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Flags: e.Publishing(t, token)})
+	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Flags: e.Publishing(t, token, "annotation")})
 	return e
 }
 

@@ -12,6 +12,7 @@ func TestIstiod(t *testing.T) {
 	t.Run("Bookinfo", func(t *testing.T) { testBookinfo(t, e) })
 	t.Run("NotLabelled", func(t *testing.T) { testNotLabelled(t, e) })
 	t.Run("Revision", func(t *testing.T) { testRevision(t, e) })
+	t.Run("Policy", func(t *testing.T) { testPolicy(t, e) })
 	t.Run("Pods", func(t *testing.T) { testPods(t, e) })
 	t.Run("Traced", func(t *testing.T) { testTraced(t, e) })
 	t.Run("Order", func(t *testing.T) { testOrder(t, e) }) // renames what the others need

@@ -103,7 +103,7 @@ func effectOf(pod *corev1.Pod) effect {
 // The same over generated pods, called in every order past the API server: ours and Istio's once, and twice.
 func testGenerated(t *testing.T, e *environment) {
 	property := order.Property{
-		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{"order"},
+		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{"order"}, Placeholders: true,
 		Proxy:  func(_ context.Context, pod *corev1.Pod) (any, error) { return effective(pod) },
 		Counts: func(proxy any) bool { return proxy != nil },
 	}

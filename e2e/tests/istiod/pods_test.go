@@ -110,6 +110,25 @@ func testRevision(t *testing.T, e *environment) {
 	}
 }
 
+// A pod that Istio's neverInjectSelector names has no sidecar, and nothing that waits for one; one that asks all the same
+// has it.
+func testPolicy(t *testing.T, e *environment) {
+	e.namespace(t, "policy", labelled())
+	never := func(pod *corev1.Pod) { pod.Labels["never"] = "" }
+	created, err := e.try(t.Context(), "policy", podCase{make: never})
+	stage.Check(t, err)
+	_, injected := created.Annotations[statusAnnotation]
+	_, asked := created.Annotations[mountsAnnotation]
+	if len(created.Spec.Containers) != 1 || injected || asked {
+		t.Errorf("there is a sidecar, or what waits for it: %+v", created.ObjectMeta)
+	}
+	stage.Check(t, oneMount(&created.Spec.Containers[0]))
+	asks := podCase{make: func(pod *corev1.Pod) { never(pod); pod.Labels["sidecar.istio.io/inject"] = "true" }}
+	created, err = e.try(t.Context(), "policy", asks)
+	stage.Check(t, err)
+	stage.Check(t, asks.holds(created))
+}
+
 // holds tells what of a pod is not as it has to be. Istio's own mark comes first: without it nothing else counts.
 func (c podCase) holds(pod *corev1.Pod) error {
 	proxy, err := sidecar(pod, c.classic)

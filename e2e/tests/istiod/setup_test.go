@@ -57,7 +57,8 @@ func (e *environment) render(t *testing.T, flags ...string) []byte {
 	return printed
 }
 
-// values are those of the charts: a release's images, and the MeshConfig that was rendered for istioctl.
+// values are those of the charts: a release's images, the MeshConfig that was rendered for istioctl, and a label of pods
+// that the injector is to leave alone.
 func (e *environment) values(t *testing.T, rendered []byte) string {
 	t.Helper()
 	var installation struct{ Spec struct{ MeshConfig any } }
@@ -65,6 +66,9 @@ func (e *environment) values(t *testing.T, rendered []byte) string {
 	text, err := yaml.Marshal(map[string]any{
 		"global":     map[string]string{"hub": "docker.io/istio", "tag": istiod.Version},
 		"meshConfig": installation.Spec.MeshConfig,
+		"sidecarInjectorWebhook": map[string]any{
+			"neverInjectSelector": []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "never", Operator: metav1.LabelSelectorOpExists}}}},
+		},
 	})
 	stage.Check(t, err)
 	file := filepath.Join(e.Run.Dir, "values.yaml")

@@ -59,11 +59,32 @@ func testTraced(t *testing.T, e *environment) {
 		stage.Check(t, err)
 		stage.Eventually(t, func(ctx context.Context) error { return e.asked(ctx, pod, tracesNoPod) })
 	})
+	t.Run("Beaten", func(t *testing.T) { testBeaten(t, e) })
 	t.Run("Gateway", func(t *testing.T) {
 		gateway := e.gateway(t, "traced-1")
 		stage.Eventually(t, func(ctx context.Context) error { return e.asked(ctx, gateway, traces) })
 	})
 	t.Run("IstiosOwnValidation", func(t *testing.T) { testIstiosOwnValidation(t, e) })
+}
+
+// A pod's sampling has no effect where a Telemetry sets another, and the pod says so; its tag has.
+func testBeaten(t *testing.T, e *environment) {
+	stage.Eventually(t, func(ctx context.Context) error {
+		pod, err := e.try(ctx, "traced-1", podCase{make: annotate("lightstep.com/sampling", "80")})
+		if err == nil && !strings.Contains(pod.Annotations["lightstep.com/status"], "SettingNotApplied") {
+			err = fmt.Errorf("the status is %s", pod.Annotations["lightstep.com/status"])
+		}
+		return err
+	})
+	pod := e.pod(t, "traced-1", "testdata/beaten.yaml", "beaten")
+	stage.Eventually(t, func(ctx context.Context) error {
+		return e.asked(ctx, pod, func(a *istiod.Answer) error {
+			if !strings.Contains(string(a.Raw), `"checkout"`) {
+				return errors.New("its tag is not in what it was sent")
+			}
+			return traces(a)
+		})
+	})
 }
 
 // gateway makes one, where every trace begins, and returns its pod.

@@ -18,6 +18,9 @@ const (
 	mountPath = "/etc/lightstep"
 	proxyName = "istio-proxy"
 	satellite = "lightstep-satellite.lightstep"
+
+	caFile      = mountPath + "/cacert.pem"
+	systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 )
 
 // proxy is what an injected pod's would be told, as far as spans go.
@@ -67,9 +70,9 @@ func readProxy(made *agent.Bootstrap) (*proxy, error) {
 	return p, nil
 }
 
-// reports tells what is missing for a proxy of 1.7.8 to report to our satellite over TLS. That version sends no server
-// name (SNI), whatever the settings say.
-func (p *proxy) reports(token string) error {
+// reports tells what is missing for a proxy of 1.7.8 to report to our satellite over TLS, which it trusts by a file. That
+// version sends no server name (SNI), whatever the settings say.
+func (p *proxy) reports(token, caFile string) error {
 	var errs []error
 	if p.tracer != "lightstep" {
 		errs = append(errs, fmt.Errorf("the bootstrap's tracer is %q", p.tracer))
@@ -77,7 +80,7 @@ func (p *proxy) reports(token string) error {
 	if p.token != token {
 		errs = append(errs, fmt.Errorf("the tracer's token file holds %q, not %q", p.token, token))
 	}
-	for _, wanted := range []string{satellite, "9292", "UpstreamTlsContext", mountPath + "/cacert.pem"} {
+	for _, wanted := range []string{satellite, "9292", "UpstreamTlsContext", caFile} {
 		if !strings.Contains(p.cluster, wanted) {
 			errs = append(errs, fmt.Errorf("the tracer's cluster lacks %s: %s", wanted, p.cluster))
 		}

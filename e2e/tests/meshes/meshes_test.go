@@ -19,17 +19,15 @@ type mesh struct {
 	kept []string
 	// ours: the mesh sends spans to our satellite already, with a token of its own, and that is left alone.
 	ours bool
-	// startsToMount: Istio mounts the satellite CA by itself once a pod's own block has TLS, as ours in the annotation has,
-	// and not before. A pod that it saw first has our volume at that path, one that we saw first Istio's, of the same Secret.
-	startsToMount bool
-	// orderMatters says why the order of the webhooks makes a difference here, which it should not: known, and not mended.
-	orderMatters string
+	// mountsAt is where Istio mounts the satellite CA by itself; empty where it does not.
+	mountsAt string
 }
 
 const meshToken = "the-mesh-has-its-own"
 
 // meshes are what an administrator may have set up before us: the chart's own; the same with all there is to set; the
-// Lightstep task page's, with TLS, at our satellite and at another; and what the page gives on 1.7, which has no TLS.
+// Lightstep task page's, with TLS, at our satellite and at another; the same with the CA at another path, and with the
+// system's roots; and what the page gives on 1.7, which has no TLS.
 func meshes() []mesh {
 	return []mesh{
 		{name: "zipkin", tracer: "zipkin", tracing: `{zipkin: {address: "zipkin.istio-system:9411"}}`, own: "zipkin"},
@@ -39,21 +37,31 @@ func meshes() []mesh {
 				tlsSettings: {mode: SIMPLE, caCertificates: /etc/certs/zipkin.pem, sni: zipkin}}`,
 		},
 		{
-			name: "lightstep-tls", tracer: "lightstep", own: "lightstep", kept: []string{meshToken}, ours: true,
+			name: "lightstep-tls", tracer: "lightstep", own: "lightstep", kept: []string{meshToken}, ours: true, mountsAt: mountPath,
 			tracing: `{lightstep: {address: "lightstep-satellite.lightstep:9292", accessToken: "` + meshToken + `"},
 				tlsSettings: {mode: SIMPLE, caCertificates: /etc/lightstep/cacert.pem, sni: lightstep-satellite.lightstep}}`,
 		},
 		{
-			name: "lightstep-elsewhere", tracer: "lightstep", own: "lightstep", kept: []string{"elsewhere"},
+			name: "lightstep-elsewhere", tracer: "lightstep", own: "lightstep", kept: []string{"elsewhere"}, mountsAt: mountPath,
 			tracing: `{lightstep: {address: "satellite.elsewhere:9292", accessToken: "` + meshToken + `"},
 				tlsSettings: {mode: SIMPLE, caCertificates: /etc/lightstep/cacert.pem, sni: satellite.elsewhere}}`,
 		},
 		{
-			name: "lightstep-plain", tracer: "lightstep", own: "lightstep", kept: []string{meshToken}, startsToMount: true,
+			name: "lightstep-own-path", tracer: "lightstep", own: "lightstep", kept: []string{"/etc/satellite/cacert.pem"}, mountsAt: "/etc/satellite",
+			tracing: `{lightstep: {address: "satellite.elsewhere:9292", accessToken: "` + meshToken + `"},
+				tlsSettings: {mode: SIMPLE, caCertificates: /etc/satellite/cacert.pem, sni: satellite.elsewhere}}`,
+		},
+		{
+			name: "lightstep-roots", tracer: "lightstep", own: "lightstep", kept: []string{systemRoots}, mountsAt: "/etc/ssl/certs",
+			tracing: `{lightstep: {address: "ingest.lightstep.com:443", accessToken: "` + meshToken + `"},
+				tlsSettings: {mode: SIMPLE, caCertificates: ` + systemRoots + `, sni: ingest.lightstep.com}}`,
+		},
+		{
+			name: "lightstep-plain", tracer: "lightstep", own: "lightstep", kept: []string{meshToken},
 			tracing: `{lightstep: {address: "lightstep-satellite.lightstep:9292", accessToken: "` + meshToken + `"}}`,
 		},
 		{
-			name: "lightstep-in-values", tracer: "lightstep", own: "zipkin", startsToMount: true,
+			name: "lightstep-in-values", tracer: "lightstep", own: "zipkin",
 			tracing: `{zipkin: {address: "zipkin.istio-system:9411"}}`,
 		},
 	}

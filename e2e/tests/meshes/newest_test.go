@@ -23,7 +23,7 @@ const (
 )
 
 // newMeshes are those of the newest Istio: none of its own tracing; a zipkin with all there is to set; a tracer in the
-// values that makes Istio mount the satellite CA by itself; and what an upgrade from 1.7 may have left behind, which no
+// values that makes Istio mount the satellite CA by itself, at our path and at another; and what an upgrade from 1.7 may have left behind, which no
 // proxy of that release starts with, with us or without.
 func newMeshes() []mesh {
 	return []mesh{
@@ -35,10 +35,13 @@ func newMeshes() []mesh {
 		},
 		{
 			name: "mounts-itself", tracer: "lightstep", own: "zipkin",
-			orderMatters: "with a tracing block of its own, without TLS, and an explicit sampling, a pod's sidecar gets our mount at /etc/lightstep, " +
-				"and, for the TLS that we merge into that block, Istio's at /etc/lightstep/",
 			tracing: `{maxPathTagLength: 73, zipkin: {address: "zipkin.istio-system:9411"},
 				tlsSettings: {mode: SIMPLE, caCertificates: /etc/lightstep/cacert.pem, sni: zipkin}}`,
+		},
+		{
+			name: "mounts-elsewhere", tracer: "lightstep", own: "zipkin", kept: []string{"/etc/satellite/zipkin.pem"},
+			tracing: `{maxPathTagLength: 75, zipkin: {address: "zipkin.istio-system:9411"},
+				tlsSettings: {mode: SIMPLE, caCertificates: /etc/satellite/zipkin.pem, sni: zipkin}}`,
 		},
 		{
 			name: "left-behind", tracer: "lightstep", own: "lightstep", kept: []string{meshToken},
@@ -48,10 +51,17 @@ func newMeshes() []mesh {
 	}
 }
 
+// newestProfiles are those that differ to a newest Istio, beside the default one.
+func newestProfiles() []string { return []string{"elsewhere", "another", "roots"} }
+
 func testNewest(t *testing.T, e *environment) {
 	asks := map[string]string{"istio-injection": "enabled"}
 	e.namespace(t, newestAlone, asks, nil)
 	e.namespace(t, newest, map[string]string{"istio-injection": "enabled", "lightstep.com/injection": "enabled"}, nil)
+	for _, profile := range newestProfiles() {
+		e.namespace(t, newest+"-"+profile, map[string]string{"istio-injection": "enabled", "lightstep.com/injection": "enabled"},
+			map[string]string{"lightstep.com/profile": profile})
+	}
 	t.Run("StatefulSet", func(t *testing.T) {
 		pod := e.statefulSet(t, newest)
 		check(t, errors.Join(marked(pod, istiod.Version), mounted(pod)))
@@ -64,9 +74,10 @@ func testNewest(t *testing.T, e *environment) {
 			t.Run("Alone", func(t *testing.T) { testNewestAlone(t, e, &m) })
 			t.Run("Ours", func(t *testing.T) { testNewestOurs(t, e) })
 			t.Run("Explicit", func(t *testing.T) { testExplicit(t, e, &m) })
-			t.Run("Order", func(t *testing.T) { testNewestOrder(t, e, &m) })
+			t.Run("Order", func(t *testing.T) { testNewestOrder(t, e) })
 		})
 	}
+	t.Run("Policy", func(t *testing.T) { testPolicy(t, e) }) // changes what the others need
 }
 
 // changeMesh edits Istio's two ConfigMaps, as an administrator would, and waits until istiod and the injector have seen it.
@@ -197,12 +208,13 @@ func testExplicit(t *testing.T, e *environment, m *mesh) {
 	}
 }
 
-func testNewestOrder(t *testing.T, e *environment, m *mesh) {
-	if m.orderMatters != "" {
-		t.Skip(m.orderMatters)
+func testNewestOrder(t *testing.T, e *environment) {
+	namespaces := []string{newest}
+	for _, profile := range newestProfiles() {
+		namespaces = append(namespaces, newest+"-"+profile)
 	}
 	property := order.Property{
-		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{newest},
+		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: namespaces, Placeholders: true,
 		Proxy:  func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.newestProxy(ctx, pod) },
 		Counts: func(found any) bool { p, ok := found.(*proxy); return ok && p.tracing != nil },
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Over all meshes these are more than a thousand for each Istio.
-var pods = flag.Int("pods", 200, "how many pods to generate for each mesh of the oldest, and twice that of the newest")
+var pods = flag.Int("pods", 150, "how many pods to generate for each mesh of the oldest, and twice that of the newest")
 
 // old is Istio 1.7.8 with one mesh.
 type old struct {
@@ -25,13 +25,16 @@ type old struct {
 	istio *istio17.Istio
 }
 
-func (o *old) bySecret() string     { return o.mesh.name }
-func (o *old) byAnnotation() string { return o.mesh.name + "-annotation" }
-func (o *old) alone() string        { return o.mesh.name + "-alone" }
+// in is the namespace that picks a profile.
+func (o *old) in(profile string) string { return o.mesh.name + "-" + profile }
+func (o *old) alone() string            { return o.mesh.name + "-alone" }
 
-// token is the one that a proxy reports with.
-func (o *old) token() string {
-	if o.mesh.ours {
+// byDefault are the namespaces of the two profiles that differ in the token's delivery alone.
+func (o *old) byDefault() []string { return []string{o.in("default"), o.in("annotation")} }
+
+// token is the one that a plain pod's proxy reports with: the mesh's, where that trusts the same.
+func (o *old) token(p *profile) string {
+	if o.mesh.ours && p.caFile == caFile {
 		return meshToken
 	}
 	return canary
@@ -47,6 +50,7 @@ func testOldest(t *testing.T, e *environment) {
 			t.Run("Alone", func(t *testing.T) { testAlone(t, o) })
 			o.waitForOurs(t)
 			t.Run("Ours", func(t *testing.T) { testOurs(t, o) })
+			t.Run("Profiles", func(t *testing.T) { testProfiles(t, o) })
 			t.Run("StatefulSet", func(t *testing.T) { testStatefulSet(t, o) })
 			t.Run("IstioFirst", func(t *testing.T) { testIstioFirst(t, o) })
 			t.Run("MeshKept", func(t *testing.T) { testMeshKept(t, o) })
@@ -63,8 +67,9 @@ func (e *environment) startOldest(t *testing.T, m mesh) *old {
 	asks := map[string]string{"istio.io/rev": m.name}
 	both := map[string]string{"istio.io/rev": m.name, "lightstep.com/injection": "enabled"}
 	e.namespace(t, o.alone(), asks, nil)
-	e.namespace(t, o.bySecret(), both, nil)
-	e.namespace(t, o.byAnnotation(), both, map[string]string{"lightstep.com/profile": "annotation"})
+	for _, p := range profiles() {
+		e.namespace(t, o.in(p.name), both, map[string]string{"lightstep.com/profile": p.name})
+	}
 	return o
 }
 
@@ -79,7 +84,11 @@ func (o *old) proxyOf(ctx context.Context, pod *corev1.Pod) (*proxy, error) {
 // waitForOurs waits until the injector knows of the mesh, the namespaces and their Secrets.
 func (o *old) waitForOurs(t *testing.T) {
 	t.Helper()
-	for _, namespace := range []string{o.bySecret(), o.byAnnotation()} {
+	for _, p := range profiles() {
+		if p.inTheWay(&o.mesh) {
+			continue
+		}
+		namespace := o.in(p.name)
 		eventually(t, func(ctx context.Context) error {
 			pod, err := o.try(ctx, namespace, plain())
 			if err != nil {
@@ -108,17 +117,17 @@ func testAlone(t *testing.T, o *old) {
 func testOurs(t *testing.T, o *old) {
 	ours, _ := users()
 	for name, sent := range ours {
-		for _, namespace := range []string{o.bySecret(), o.byAnnotation()} {
+		for _, namespace := range o.byDefault() {
 			pod, err := o.try(t.Context(), namespace, sent)
 			check(t, err)
 			check(t, marked(pod, istio17.Version))
 			made, err := o.proxyOf(t.Context(), pod)
 			check(t, err)
-			token := o.token()
+			token := o.token(&profiles()[0])
 			if name == "sampling" { // a block of ours, then
 				token = canary
 			}
-			if err := errors.Join(mounted(pod), keeps(sent, pod), made.reports(token)); err != nil {
+			if err := errors.Join(mounted(pod), keeps(sent, pod), made.reports(token, caFile)); err != nil {
 				t.Errorf("%s in %s: %v", name, namespace, err)
 			}
 		}
@@ -126,11 +135,11 @@ func testOurs(t *testing.T, o *old) {
 }
 
 func testStatefulSet(t *testing.T, o *old) {
-	pod := o.statefulSet(t, o.bySecret())
+	pod := o.statefulSet(t, o.in("default"))
 	check(t, errors.Join(marked(pod, istio17.Version), mounted(pod)))
 	made, err := o.proxyOf(t.Context(), pod)
 	check(t, err)
-	check(t, made.reports(o.token()))
+	check(t, made.reports(o.token(&profiles()[0]), caFile))
 }
 
 // A pod that Istio went over before it was created, as istioctl kube-inject does: ours comes last, and Istio not again.
@@ -139,13 +148,13 @@ func testIstioFirst(t *testing.T, o *old) {
 	check(t, err)
 	manifest := plain()
 	manifest.Labels, manifest.Annotations, manifest.Spec = injected.Labels, injected.Annotations, injected.Spec
-	for _, namespace := range []string{o.bySecret(), o.byAnnotation()} {
+	for _, namespace := range o.byDefault() {
 		pod, err := o.try(t.Context(), namespace, manifest)
 		check(t, err)
 		check(t, marked(pod, istio17.Version))
 		made, err := o.proxyOf(t.Context(), pod)
 		check(t, err)
-		if err := errors.Join(mounted(pod), made.reports(o.token())); err != nil {
+		if err := errors.Join(mounted(pod), made.reports(o.token(&profiles()[0]), caFile)); err != nil {
 			t.Errorf("in %s: %v", namespace, err)
 		}
 	}
@@ -159,7 +168,7 @@ func testMeshKept(t *testing.T, o *old) {
 		check(t, err)
 		without, err := o.proxyOf(t.Context(), pod)
 		check(t, err)
-		for _, namespace := range []string{o.bySecret(), o.byAnnotation()} {
+		for _, namespace := range o.byDefault() {
 			pod, err := o.try(t.Context(), namespace, sent)
 			check(t, err)
 			with, err := o.proxyOf(t.Context(), pod)
@@ -172,12 +181,11 @@ func testMeshKept(t *testing.T, o *old) {
 	}
 }
 
-// Where Istio starts to mount by itself, the order decides whose volume a pod of the second namespace has at the path; that
-// it is one, of the satellite CA, testOurs and testIstioFirst show.
+// In every namespace, whatever Istio mounts by itself.
 func testOrder(t *testing.T, o *old) {
-	namespaces := []string{o.bySecret(), o.byAnnotation()}
-	if o.mesh.startsToMount {
-		namespaces = namespaces[:1]
+	var namespaces []string
+	for _, p := range profiles() {
+		namespaces = append(namespaces, o.in(p.name))
 	}
 	property := order.Property{
 		Ours: o.injector.URL(), Istio: o.istio.URL(), Namespaces: namespaces,

@@ -37,16 +37,22 @@ func setUp(t *testing.T) *environment {
 	t.Helper()
 	e := &environment{Stage: stage.New(t, root)}
 	e.client = e.Client
-	var published []string
-	for _, m := range meshes() {
-		published = append(published, (&old{mesh: m}).byAnnotation())
+	var published, delivered []string
+	for _, p := range profiles() {
+		if !p.byAnnotation {
+			continue
+		}
+		delivered = append(delivered, p.name)
+		for _, m := range meshes() {
+			published = append(published, (&old{mesh: m}).in(p.name))
+		}
 	}
 	e.Guard(canary, published...)
 	e.agent = e.Agent(t)
 	values := filepath.Join(e.Run.Dir, "values.yaml")
 	check(t, os.WriteFile(values, []byte("global: {hub: docker.io/istio, tag: "+istiod.Version+"}\n"), 0o600))
 	e.istiod = e.Istiod(t, values)
-	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Flags: e.Publishing(t, canary)})
+	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Flags: e.Publishing(t, canary, delivered...)})
 	return e
 }
 
@@ -54,7 +60,9 @@ func setUp(t *testing.T) *environment {
 func (e *environment) namespace(t *testing.T, name string, labels, annotations map[string]string) {
 	t.Helper()
 	e.Namespace(t, name, labels, annotations)
-	e.Secret(t, name, "lightstep.cacert", "cacert.pem", "x")
+	for _, ca := range []string{"lightstep.cacert", "satellite-ca"} {
+		e.Secret(t, name, ca, "cacert.pem", "x")
+	}
 	e.Secret(t, name, stage.TokenSecret, "token", canary)
 }
 

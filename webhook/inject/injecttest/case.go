@@ -56,7 +56,9 @@ type Seen struct {
 type Mesh struct {
 	Revisions map[string]Revision `json:"revisions"`
 	Tags      map[string]string   `json:"tags"`
-	Telemetry map[string][]string `json:"telemetry"`
+	// Telemetry names the providers that a namespace's Telemetry switches on; Telemetries are whole ones.
+	Telemetry   map[string][]string          `json:"telemetry"`
+	Telemetries map[string][]istio.Telemetry `json:"telemetries"`
 }
 
 // Revision is a control plane: the values and the MeshConfig in its ConfigMaps.
@@ -119,11 +121,25 @@ func (s *Seen) namespace() inject.Namespace {
 
 // Known is the mesh as the core sees it.
 func (m *Mesh) Known() *istio.Mesh {
-	mesh := &istio.Mesh{Revisions: map[string]*istio.Revision{}, Tags: m.Tags, Telemetry: m.Telemetry}
+	mesh := &istio.Mesh{Revisions: map[string]*istio.Revision{}, Tags: m.Tags, Telemetry: m.telemetry()}
 	for name, r := range m.Revisions {
 		mesh.Revisions[name] = r.revision(name)
 	}
 	return mesh
+}
+
+func (m *Mesh) telemetry() map[string][]istio.Telemetry {
+	if m.Telemetry == nil {
+		return m.Telemetries
+	}
+	all := maps.Clone(m.Telemetries)
+	if all == nil {
+		all = map[string][]istio.Telemetry{}
+	}
+	for namespace, providers := range m.Telemetry {
+		all[namespace] = append(all[namespace], istio.Telemetry{Name: "tracing", Providers: providers})
+	}
+	return all
 }
 
 func (r *Revision) revision(name string) *istio.Revision {
