@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -41,8 +42,10 @@ type Injector struct {
 
 	listen, health, metrics string
 	certFile, keyFile       string
-	registered              []func(context.Context) error // each takes one thing away again
-	process                 *process.Process
+	// arguments are those of the command line ahead of the ones that say where it listens and what it reads.
+	arguments  []string
+	registered []func(context.Context) error // each takes one thing away again
+	process    *process.Process
 }
 
 const (
@@ -72,7 +75,7 @@ func NewUncalled(c *cluster.Cluster, run *cluster.Run, options Options) (*Inject
 }
 
 func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, *CA, error) {
-	i := &Injector{options: options, cluster: c, run: run}
+	i := &Injector{options: options, cluster: c, run: run, arguments: []string{"serve"}}
 	ca, err := NewCA("webhook CA")
 	if err != nil {
 		return nil, nil, err
@@ -91,15 +94,14 @@ func (i *Injector) Start(ctx context.Context) error {
 	started, err := process.Start(process.Spec{
 		Name: "lightstep-injector",
 		Path: i.options.Binary,
-		Args: append([]string{
-			"serve",
+		Args: slices.Concat(i.arguments, []string{
 			"--config", i.options.Config,
 			"--listen", i.listen,
 			"--health-listen", i.health,
 			"--metrics-listen", i.metrics,
 			"--tls-cert-file", i.certFile,
 			"--tls-key-file", i.keyFile,
-		}, i.options.Flags...),
+		}, i.options.Flags),
 		// Its memory is of interest, so it collects as it would elsewhere, whatever the tests are compiled and run with.
 		Env: []string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
 		Log: i.LogFile(),
