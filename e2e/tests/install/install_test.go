@@ -74,6 +74,7 @@ func (e *environment) nothingSet(t *testing.T) {
 		"--set config.profiles.default.satellite.address=HOST:PORT", "--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls",
 		"kubectl create secret generic lightstep.cacert -n lightstep-system", "Pods that already run are not touched", "kubectl rollout restart",
 		"kubectl label namespace NAMESPACE lightstep.com/injection=enabled", "kubectl delete mutatingwebhookconfiguration " + webhook,
+		"kubectl delete secret -A -l lightstep.com/managed=distribute",
 	} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("the notes do not say %q:\n%s", says, notes)

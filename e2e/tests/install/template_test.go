@@ -16,6 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
@@ -239,6 +240,46 @@ func TestVersions(t *testing.T) {
 	for minor := oldest; minor <= newest; minor++ {
 		if r := render(t, helm, "--kube-version", fmt.Sprintf("1.%d.0", minor)); r.deployment.Name == "" || r.webhook.Name == "" {
 			t.Errorf("1.%d: %+v", minor, r)
+		}
+	}
+}
+
+// schema is the part of a JSON schema by which it knows a value's keys.
+type schema struct {
+	Properties           map[string]*schema
+	AdditionalProperties any
+}
+
+// TestSchema: the schema knows every value there is, and no other; and lets nothing through that it does not know, but in what is
+// Kubernetes' own.
+func TestSchema(t *testing.T) {
+	var known schema
+	var values map[string]any
+	for file, into := range map[string]any{"values.schema.json": &known, "values.yaml": &values} {
+		text, err := os.ReadFile(filepath.Join(root, "manifests", "chart", "lightstep-injector", file))
+		stage.Check(t, err)
+		stage.Check(t, yaml.Unmarshal(text, into))
+	}
+	delete(known.Properties, "global") // Helm's own
+	known.compare(t, "values", values)
+}
+
+func (s *schema) compare(t *testing.T, path string, values map[string]any) {
+	t.Helper()
+	if s.AdditionalProperties != false {
+		t.Errorf("%s may have keys that nobody knows", path)
+	}
+	for key := range s.Properties {
+		if _, there := values[key]; !there {
+			t.Errorf("values.yaml does not have %s.%s", path, key)
+		}
+	}
+	for key, value := range values {
+		of, there := s.Properties[key]
+		if !there {
+			t.Errorf("the schema does not have %s.%s", path, key)
+		} else if inner, isMap := value.(map[string]any); isMap && of.Properties != nil {
+			of.compare(t, path+"."+key, inner)
 		}
 	}
 }
