@@ -67,10 +67,13 @@ func (l *look) countInjected(ctx context.Context, n *Namespace, pod *metav1.Part
 		return nil
 	}
 	n.Injected++
+	if n.Reason != "" {
+		return nil // that is a problem of the namespace's
+	}
 	known, _ := l.snap.Namespaces.Get(n.Name)
 	resolved, _, err := l.snap.Settings.Resolve(n.Name, known.Annotations, pod.Annotations)
-	if err != nil || n.Reason != "" {
-		return nil // what is wrong with the namespace is said of it
+	if err != nil {
+		return fmt.Errorf("pod %s: %w", pod.Name, err)
 	}
 	if statusOf(pod.Annotations).Config != resolved.Config {
 		n.Stale++
