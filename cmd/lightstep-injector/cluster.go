@@ -106,7 +106,9 @@ func newLease(c *cluster, log *zap.Logger) *leader.Lease {
 
 // newKeeper makes the controller that keeps Istio's objects where the configuration has istio.manage: true.
 func newKeeper(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *mesh.Controller {
-	return &mesh.Controller{Snapshots: store, Objects: c.objects, Metadata: c.metadata, Log: log, Synced: watch.Synced()}
+	return &mesh.Controller{
+		Snapshots: store, Objects: c.objects, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
+	}
 }
 
 // newDistributor makes the controller that brings Secrets to labelled namespaces.

@@ -60,6 +60,7 @@ func TestGolden(t *testing.T) {
 		"render-istio":                "render istio --config testdata/config.yaml --istio-version 1.31 -n shop",
 		"render-istio-direct":         "render istio --config testdata/config.yaml --istio-version 1.31 -n shop --direct --print objects",
 		"render-istio-json":           "render istio --config testdata/config.yaml --istio-version 1.26 -n shop --direct --token-in-xds -o json",
+		"render-istio-detect":         "render istio --config testdata/config.yaml --istio-version 1.31 --detect",
 		"render-istio-profile":        "render istio --config testdata/config.yaml --istio-version 1.31 --profile missing",
 		"render-istio-version":        "render istio --config testdata/config.yaml --istio-version 1.15",
 		"render-istio-namespace":      "render istio --config testdata/config.yaml --istio-version 1.31 -n Shop",

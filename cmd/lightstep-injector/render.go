@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/mesh"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
+	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
 func renderCommand(io streams) *cobra.Command {
@@ -33,7 +36,7 @@ type renderOptions struct {
 	config, profile, istioVersion string
 	namespaces                    []string
 	collector                     string
-	direct, tokenInXDS            bool
+	detect, direct, tokenInXDS    bool
 	protocol, parts, output       *choice
 }
 
@@ -48,15 +51,19 @@ From Istio 1.16.1 on, spans go through a provider of MeshConfig, which is switch
 sends them to an OpenTelemetry collector that holds the access token, of which an example is printed, or, with --direct, to the
 satellites. For Istio 1.7 to 1.14 the native tracer's settings are printed; the injector does not need them.
 
+Istio's version is the configuration's, or --istio-version, or, with --detect, that of the control plane in the cluster of
+$KUBECONFIG that the namespaces belong to.
+
 No token is ever printed. Standard error has what to know before any of it is applied.`,
 		Example: `  lightstep-injector render istio --config config.yaml --istio-version 1.31 -n shop
-  lightstep-injector render istio --config config.yaml --direct -n shop --print objects | kubectl apply -f -`,
+  lightstep-injector render istio --config config.yaml --detect --direct -n shop --print objects | kubectl apply -f -`,
 		Args: cobra.NoArgs,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.config, "config", "", "configuration `FILE`")
 	flags.StringVar(&o.profile, "profile", settings.DefaultProfile, "`NAME` of the profile")
 	flags.StringVar(&o.istioVersion, "istio-version", "", "Istio's `VERSION`, in the place of the configuration's")
+	flags.BoolVar(&o.detect, "detect", false, "read the version of Istio, and what its MeshConfig has already, in the cluster")
 	flags.StringArrayVarP(&o.namespaces, "namespace", "n", nil, "labelled `NAMESPACE` to print objects for; repeatable")
 	flags.StringVar(&o.collector, "collector", "", "`HOST:PORT` of a collector of yours, in the place of the example's")
 	flags.BoolVar(&o.direct, "direct", false, "send spans from the proxies to the satellites, with no collector between")
@@ -66,12 +73,12 @@ No token is ever printed. Standard error has what to know before any of it is ap
 		"all", string(mesh.PartMesh), string(mesh.PartObjects), string(mesh.PartCollector))
 	o.output = addOutput(cmd, "yaml", "json")
 	cobra.CheckErr(cmd.MarkFlagRequired("config"))
-	cmd.RunE = func(*cobra.Command, []string) error { return renderIstio(&o, io) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return renderIstio(cmd.Context(), &o, io) }
 	return cmd
 }
 
-func renderIstio(o *renderOptions, io streams) error {
-	request, err := o.request()
+func renderIstio(ctx context.Context, o *renderOptions, io streams) error {
+	request, notes, err := o.request(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,7 +86,7 @@ func renderIstio(o *renderOptions, io streams) error {
 	if err != nil {
 		return fmt.Errorf("render istio: %w", err)
 	}
-	for _, note := range rendered.Notes {
+	for _, note := range append(notes, rendered.Notes...) {
 		_, _ = fmt.Fprintf(io.err, "note: %s\n", note)
 	}
 	sections := slices.DeleteFunc(rendered.Sections, func(s mesh.Section) bool {
@@ -91,33 +98,84 @@ func renderIstio(o *renderOptions, io streams) error {
 	return printSections(io.out, sections)
 }
 
-func (o *renderOptions) request() (*mesh.Request, error) {
-	for _, namespace := range o.namespaces {
-		if len(validation.IsDNS1123Label(namespace)) > 0 {
-			return nil, usageError{fmt.Errorf("--namespace %s: write the name of a namespace", namespace)}
-		}
+// request is what is to be rendered, and what to know of the cluster first.
+func (o *renderOptions) request(ctx context.Context) (*mesh.Request, []string, error) {
+	if err := o.check(); err != nil {
+		return nil, nil, err
 	}
 	config, err := readConfiguration(o.config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.istioVersion != "" {
 		if config, err = config.WithIstioVersion(o.istioVersion); err != nil {
-			return nil, fmt.Errorf("--istio-version %s: %w", o.istioVersion, err)
+			return nil, nil, fmt.Errorf("--istio-version %s: %w", o.istioVersion, err)
 		}
 	}
 	profile, err := config.Profile(o.profile, o.namespaces...)
 	if err != nil {
-		return nil, fmt.Errorf("--profile %s: %w", o.profile, err)
+		return nil, nil, fmt.Errorf("--profile %s: %w", o.profile, err)
 	}
 	namespaces := config.Istio().Namespaces
 	if len(namespaces) == 0 {
-		return nil, errors.New("istio.namespaces: []: write the namespace of Istio's control plane, such as istio-system")
+		return nil, nil, errors.New("istio.namespaces: []: write the namespace of Istio's control plane, such as istio-system")
 	}
-	return &mesh.Request{
+	request := &mesh.Request{
 		Settings: profile, Provider: config.Istio().Provider, IstioNamespace: namespaces[0], Namespaces: o.namespaces,
 		Protocol: mesh.Protocol(o.protocol.value), Collector: o.collector, Direct: o.direct, TokenInXDS: o.tokenInXDS,
-	}, nil
+	}
+	if !o.detect {
+		return request, nil, nil
+	}
+	found, unread, err := o.find(ctx, config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--detect: %w", err)
+	}
+	return request, append(unread, use(request, found)...), nil
+}
+
+// use has a request be for a control plane, and tells what there is to know of that.
+func use(request *mesh.Request, found *istio.Revision) []string {
+	notes := mesh.Existing(found, request.Provider)
+	request.IstioNamespace = found.Namespace
+	written := request.Settings.Istio
+	if written.Known && written.Version != found.Capabilities.Version {
+		return append(notes, "profiles."+request.Settings.Profile+".mesh.istioVersion is "+written.Version+", which counts")
+	}
+	request.Settings.Istio = found.Capabilities
+	return notes
+}
+
+func (o *renderOptions) check() error {
+	if o.detect && o.istioVersion != "" {
+		return usageError{fmt.Errorf("--detect and --istio-version %s: give one of them", o.istioVersion)}
+	}
+	for _, namespace := range o.namespaces {
+		if len(validation.IsDNS1123Label(namespace)) > 0 {
+			return usageError{fmt.Errorf("--namespace %s: write the name of a namespace", namespace)}
+		}
+	}
+	return nil
+}
+
+// find reads the cluster for the control plane, and tells what could not be read.
+func (o *renderOptions) find(ctx context.Context, config *settings.Settings) (found *istio.Revision, unread []string, err error) {
+	c, err := connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, refused, err := snapshot.ReadIstio(ctx, c.metadata, c.objects, snapshot.NewStore(config, "", version()), o.namespaces...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if snap.Mesh == nil {
+		return nil, nil, errors.Join(refused...)
+	}
+	for _, err := range refused {
+		unread = append(unread, err.Error())
+	}
+	found, err = mesh.Detect(snap, o.namespaces)
+	return found, unread, err
 }
 
 // printSections prints a document for each object, with what is said of each section in comments above it.

@@ -61,6 +61,13 @@ func (c *Canary) problem(err error) {
 	}
 }
 
+// Failed is the first thing that could not be looked at.
+func (c *Canary) Failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
+}
+
 // Found lists where the token was seen, in order.
 func (c *Canary) Found() []string {
 	c.mu.Lock()
@@ -75,11 +82,11 @@ func (c *Canary) Check(t *testing.T, kinds ...string) {
 	for _, where := range c.Found() {
 		t.Errorf("the token is in %s", where)
 	}
+	if err := c.Failed(); err != nil {
+		t.Errorf("not all could be looked at: %v", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.failed != nil {
-		t.Errorf("not all could be looked at: %v", c.failed)
-	}
 	var looked []string
 	for _, kind := range slices.Sorted(maps.Keys(c.looked)) {
 		looked = append(looked, fmt.Sprintf("%d %s", c.looked[kind], kind))

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/canary"
+	"github.com/lightstep-injector/lightstep-injector/e2e/istio/agent"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
@@ -52,6 +53,34 @@ func TestWithout(t *testing.T) {
 		if text, err := canary.Without([]byte(document), token, "a", "b"); err == nil {
 			t.Errorf("%s becomes %s", document, text)
 		}
+	}
+}
+
+// What Istio's agent itself does with the token is passed over, and that alone: not the same beside it, not without the env
+// from the Secret, and not where it has ceased to.
+func TestBootstraps(t *testing.T) {
+	const config = `{"tracing":{"lightstep":{"accessToken":"` + token + `"}}}`
+	made := `{"token":"` + token + `","proxyConfig":` + config + `,"bootstrap":{"node":{"metadata":{"PROXY_CONFIG":` + config + `}}}}`
+	env := `{"spec":{"containers":[{"name":"istio-proxy","env":[{"name":"LIGHTSTEP_ACCESS_TOKEN","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]}]}}`
+	annotated := `{"metadata":{"annotations":{"proxy.istio.io/config":"` + token + `"}},"spec":{"containers":[]}}`
+	for name, c := range map[string]struct {
+		pod, made     string
+		found, failed bool
+	}{
+		"Istio's own":       {env, made, false, false},
+		"beside it":         {env, strings.Replace(made, `"metadata"`, `"id":"`+token+`","metadata"`, 1), true, false},
+		"no longer there":   {env, strings.ReplaceAll(made, config, "{}"), false, true},
+		"not from a Secret": {`{"spec":{"containers":[]}}`, made, true, false},
+		"published":         {annotated, made, false, false},
+		"published as well": {strings.Replace(env, `{"spec"`, `{"metadata":{"annotations":{"proxy.istio.io/config":"`+token+`"}},"spec"`, 1), made, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			looking := canary.New(token)
+			looking.Seen(agent.Made, []byte(`{"pod":`+c.pod+`,"made":`+c.made+`}`))
+			if found := len(looking.Found()) > 0; found != c.found || (looking.Failed() != nil) != c.failed {
+				t.Errorf("found: %v, failed: %v", found, looking.Failed())
+			}
+		})
 	}
 }
 

@@ -38,6 +38,28 @@ var (
 	errConflict = errors.New("somebody else has changed it")
 )
 
+// leftAloneError says which object of our name is left as it is, and why: errForeign or errConflict.
+type leftAloneError struct {
+	metav1.PartialObjectMetadata
+
+	why error
+}
+
+// Error names the object.
+func (l *leftAloneError) Error() string {
+	return fmt.Sprintf("%s %s/%s: %s", l.Kind, l.Namespace, l.Name, l.why)
+}
+
+// Unwrap tells why.
+func (l *leftAloneError) Unwrap() error { return l.why }
+
+func (k servedKind) leftAlone(key objectKey, uid types.UID, why error) error {
+	return &leftAloneError{metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: k.resource.GroupVersion().String(), Kind: k.name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.namespace, Name: key.name, UID: uid},
+	}, why}
+}
+
 // cluster is where the objects are.
 type cluster struct {
 	objects  dynamic.Interface
@@ -181,7 +203,7 @@ func (c *cluster) ensure(ctx context.Context, k servedKind, wanted *unstructured
 	case err != nil:
 		return fmt.Errorf("look for %s %s/%s: %w", k.name, key.namespace, key.name, err)
 	case !isOurs(there):
-		return fmt.Errorf("%s %s/%s: %w", k.name, key.namespace, key.name, errForeign)
+		return k.leftAlone(key, there.UID, errForeign)
 	case there.DeletionTimestamp != nil:
 		return nil // its going will be told
 	}
@@ -202,18 +224,17 @@ func (c *cluster) apply(ctx context.Context, k servedKind, key objectKey, text [
 	client := c.objects.Resource(k.resource).Namespace(key.namespace)
 	options := metav1.PatchOptions{FieldManager: FieldOwner, FieldValidation: metav1.FieldValidationStrict}
 	now, err := client.Patch(ctx, key.name, types.ApplyPatchType, text, options)
-	name := fmt.Sprintf("%s %s/%s", k.name, key.namespace, key.name)
 	switch {
 	case apierrors.IsConflict(err) && there != nil:
-		err = fmt.Errorf("%s: %w: %w", name, errConflict, err)
+		err = k.leftAlone(key, there.UID, fmt.Errorf("%w: %w", errConflict, err))
 		c.remember(key, applied{string(text), there.ResourceVersion, err})
 		return err
 	case apierrors.IsConflict(err):
-		return fmt.Errorf("%s: %w", name, errForeign)
+		return k.leftAlone(key, "", errForeign)
 	case err != nil:
-		return fmt.Errorf("apply %s: %w", name, err)
+		return fmt.Errorf("apply %s %s/%s: %w", k.name, key.namespace, key.name, err)
 	case there == nil && !onlyOurs(now):
-		return errors.Join(fmt.Errorf("%s: %w", name, errForeign), c.takeBack(ctx, client, k, key))
+		return errors.Join(k.leftAlone(key, now.GetUID(), errForeign), c.takeBack(ctx, client, k, key))
 	}
 	c.remember(key, applied{string(text), now.GetResourceVersion(), nil})
 	return nil

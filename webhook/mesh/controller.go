@@ -10,9 +10,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
@@ -38,7 +40,9 @@ type Controller struct {
 	Snapshots Snapshots
 	Objects   dynamic.Interface
 	Metadata  metadata.Interface
-	Log       *zap.Logger
+	// Events tells of objects that are left alone.
+	Events events.EventRecorder
+	Log    *zap.Logger
 	// Synced is closed once the snapshot has all that is in the cluster: before that, a namespace that it does not have
 	// may be labelled all the same.
 	Synced <-chan struct{}
@@ -269,6 +273,7 @@ func (c *Controller) note(namespace string, state State, err error) {
 	switch state {
 	case Foreign, Conflict:
 		log.Warn("mesh: left alone, so the namespace's proxies may send no spans", zap.Error(err))
+		c.tell(state, err)
 	case Failed:
 		if !apierrors.IsConflict(err) { // seen too late, and done at once
 			log.Error("mesh: failed; it is tried again", zap.Error(err))
@@ -276,6 +281,16 @@ func (c *Controller) note(namespace string, state State, err error) {
 	default:
 		log.Info("mesh: namespace")
 	}
+}
+
+// tell records an Event about an object that is left alone, in its namespace.
+func (c *Controller) tell(state State, err error) {
+	object, ok := errors.AsType[*leftAloneError](err)
+	if !ok {
+		return
+	}
+	c.Events.Eventf(&object.PartialObjectMetadata, nil, corev1.EventTypeWarning, string(state)+"Object", "Apply",
+		"%s; it is left as it is, and the proxies of the namespace may send no spans: delete it to have the injector's in its place", object.why)
 }
 
 // retain drops what is known of namespaces that are no longer labelled.

@@ -101,7 +101,7 @@ func Render(r *Request) (*Rendered, error) {
 func (r *Request) check() (abilities, error) {
 	profile := "profiles." + r.Settings.Profile
 	if !r.Settings.Istio.Known {
-		return abilities{}, fmt.Errorf("%s.mesh.istioVersion: \"\": write the mesh's version, such as 1.31, there or as --istio-version", profile)
+		return abilities{}, fmt.Errorf("%s.mesh.istioVersion: \"\": write the mesh's version, such as 1.31, there or as --istio-version, or have it read in the cluster with --detect", profile)
 	}
 	a, err := of(r.Settings.Istio)
 	if err != nil {

@@ -24,38 +24,45 @@ import (
 func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
 	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
 	subjects := w.subjects()
-	unlabelled := false
-	if namespace == "" {
-		err = subjects[namespacesName].read(ctx)
-	} else {
-		unlabelled, err = w.readNamespace(ctx, namespace)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
+	labelled := subjects[namespacesName]
 	delete(subjects, namespacesName)
+	if namespace != "" {
+		return w.read(ctx, subjects, namespace)
+	}
+	if err := labelled.read(ctx); err != nil {
+		return nil, nil, fmt.Errorf("read the labelled namespaces: %w", err)
+	}
+	return w.read(ctx, subjects)
+}
+
+// ReadIstio is Read without Secrets, of any number of namespaces.
+func ReadIstio(ctx context.Context, meta metadata.Interface, objects dynamic.Interface, store *Store, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
+	w := &Watch{Metadata: meta, Objects: objects, Store: store}
+	return w.read(ctx, w.istio(), namespaces...)
+}
+
+func (w *Watch) read(ctx context.Context, subjects map[string]subject, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
+	unlabelled := map[string]bool{}
+	for _, name := range namespaces {
+		found, err := w.Metadata.Resource(namespacesResource()).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read namespace %s: %w", name, err)
+		}
+		w.Store.SetNamespace(found)
+		unlabelled[name] = found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled
+	}
 	for _, name := range slices.Sorted(maps.Keys(subjects)) {
 		if err := subjects[name].read(ctx); err != nil {
 			unread = append(unread, fmt.Errorf("read %s: %w", name, err))
 		}
 	}
 	read := *w.Store.Current()
-	if unlabelled {
-		known, _ := read.Namespaces.Get(namespace)
-		known.Unlabelled = true
-		read.Namespaces = read.Namespaces.With(namespace, known)
+	for name := range unlabelled {
+		known, _ := read.Namespaces.Get(name)
+		known.Unlabelled = unlabelled[name]
+		read.Namespaces = read.Namespaces.With(name, known)
 	}
 	return &read, unread, nil
-}
-
-// readNamespace takes one namespace, labelled or not.
-func (w *Watch) readNamespace(ctx context.Context, name string) (unlabelled bool, err error) {
-	found, err := w.Metadata.Resource(namespacesResource()).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return false, fmt.Errorf("read namespace %s: %w", name, err)
-	}
-	w.Store.SetNamespace(found)
-	return found.Labels[inject.NamespaceLabel] != inject.NamespaceLabelEnabled, nil
 }
 
 // read passes on the list, in the first version that the cluster has.

@@ -35,12 +35,8 @@ const namespacesName = "namespaces"
 
 // subjects are what the configuration in force has watched, each under the name by which the log knows it.
 func (w *Watch) subjects() map[string]subject {
-	config := w.Store.Current().Settings
-	all := map[string]subject{
-		namespacesName:        w.namespaces(),
-		"Istio's tags":        w.tags(),
-		"Istio's Telemetries": w.telemetries(),
-	}
+	config, all := w.Store.Current().Settings, w.istio()
+	all[namespacesName] = w.namespaces()
 	for _, secret := range config.Secrets() {
 		all["secrets "+secret.Name] = w.secrets(secret.Name, secret.Token)
 	}
@@ -49,7 +45,13 @@ func (w *Watch) subjects() map[string]subject {
 			all["source "+secret.Name] = w.sources(secret.Name)
 		}
 	}
-	for _, namespace := range config.Istio().Namespaces {
+	return all
+}
+
+// istio are those of them that tell of Istio.
+func (w *Watch) istio() map[string]subject {
+	all := map[string]subject{"Istio's tags": w.tags(), "Istio's Telemetries": w.telemetries()}
+	for _, namespace := range w.Store.Current().Settings.Istio().Namespaces {
 		all["Istio's ConfigMaps in "+namespace] = w.controlPlanes(namespace)
 	}
 	return all

@@ -39,6 +39,7 @@ func TestManaged(t *testing.T) {
 	e := setUp(t)
 	t.Run("Kept", func(t *testing.T) { testKept(t, e) })
 	t.Run("TokenInXDS", func(t *testing.T) { testTokenInXDS(t, e) })
+	t.Run("Detect", func(t *testing.T) { testDetect(t, e) })
 	t.Run("Explain", func(t *testing.T) { testExplain(t, e) })
 	t.Run("TelemetryMissing", func(t *testing.T) { testTelemetryMissing(t, e) })
 	t.Run("ProviderMissing", func(t *testing.T) { testProviderMissing(t, e) })
@@ -69,8 +70,14 @@ func setUp(t *testing.T) *environment {
 // render is what `render istio` prints and says for spans that go straight to the satellites, with the token from istiod.
 func (e *environment) render(t *testing.T, flags ...string) (printed []byte, said string) {
 	t.Helper()
-	args := append([]string{"render", "istio", "--config", "testdata/config.yaml", "--istio-version", istiod.Version, "--direct", "--token-in-xds"}, flags...)
+	return e.renderFor(t, append([]string{"--istio-version", istiod.Version}, flags...)...)
+}
+
+func (e *environment) renderFor(t *testing.T, flags ...string) (printed []byte, said string) {
+	t.Helper()
+	args := append([]string{"render", "istio", "--config", "testdata/config.yaml", "--direct", "--token-in-xds"}, flags...)
 	cmd := exec.CommandContext(t.Context(), e.Program, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	printed, err := cmd.Output()
@@ -206,6 +213,25 @@ func testTokenInXDS(t *testing.T, e *environment) {
 	tenants := "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: mine}\nspec: {tracing: [{providers: [{name: lightstep}]}]}\n"
 	stage.Check(t, e.istiod.Apply(t.Context(), other, []byte(tenants)))
 	e.asked(t, other, "web", sentToken)
+}
+
+// What is printed for the control plane that is found is what is printed for its version; what it has already is said.
+func testDetect(t *testing.T, e *environment) {
+	for _, flags := range [][]string{nil, {"--namespace", kept}} {
+		want, _ := e.render(t, flags...)
+		got, said := e.renderFor(t, append(flags, "--detect")...)
+		if string(got) != string(want) {
+			t.Errorf("%v: it prints\n%s\nwanted\n%s", flags, got, want)
+		}
+		for _, note := range []string{
+			"note: found Istio 1.31.0: revision default in istio-system\n",
+			"note: its MeshConfig has the provider lightstep already, which sends to istio-system/satellite.lightstep.internal, port 44317\n",
+		} {
+			if !strings.Contains(said, note) {
+				t.Errorf("%v: it does not say %s: %s", flags, note, said)
+			}
+		}
+	}
 }
 
 // statusOf is what the injector says of a pod that it has seen.

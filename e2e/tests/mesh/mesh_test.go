@@ -49,6 +49,8 @@ func testIstioComesLate(t *testing.T, e *environment) {
 	e.namespace(t, istioSpace, nil)
 	e.install(t, "1.31.0", collectorMesh)
 	e.namespace(t, "late", nil)
+	e.namespace(t, marker, nil)
+	e.Secret(t, marker, "lightstep.cacert", "cacert.pem", "x")
 	stage.Eventually(t, func(context.Context) error {
 		if !strings.Contains(e.log(t), "mesh: waiting") {
 			return errors.New("it does not say that it waits")
@@ -104,6 +106,7 @@ func testForeign(t *testing.T, e *environment) {
 	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name is there already") {
 		t.Error("it is not said")
 	}
+	e.awaitEvent(t, "default", "ForeignObject", "is not the injector's")
 	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
 	e.awaitState(t, "Foreign", 0)
 	e.awaits(t, "default", telemetry)
@@ -118,18 +121,18 @@ func theirs() *unstructured.Unstructured {
 }
 
 // What somebody else creates between the injector's look, which finds nothing, and its apply, which merges into it, is given
-// back as it was. The answer to the look is held back; whether it was not yet given by then is seen afterwards.
+// back as it was. The answer to the look is held back, from when the injector knows of the namespace until somebody else has
+// come; whether it was not yet given by then is seen afterwards.
 func testForeignInBetween(t *testing.T, e *environment) {
-	const gathering = 100 * time.Millisecond // half of the time for which the injector gathers news
 	for try := range 20 {
 		namespace := "between-" + strconv.Itoa(try)
-		time.Sleep(3 * gathering)
 		e.namespace(t, namespace, nil)
-		time.Sleep(gathering)
+		stage.Eventually(t, func(ctx context.Context) error { return e.seen(ctx, namespace) })
 		e.relay.Pause()
-		time.Sleep(3 * gathering)
+		looked := e.awaitLook(t, namespace)
 		made, err := e.client(telemetry, namespace).Create(t.Context(), theirs(), metav1.CreateOptions{})
 		e.relay.Resume()
+		stage.Check(t, looked)
 		if err != nil { // ours was there first
 			stage.Check(t, e.Client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
 			continue
@@ -172,6 +175,7 @@ func testChanged(t *testing.T, e *environment) {
 	_, err := e.client(telemetry, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	stage.Check(t, err)
 	e.awaitState(t, "Conflict", 1)
+	e.awaitEvent(t, "late", "ConflictObject", "somebody else has changed it")
 	e.annotate(t, "late", `{"lightstep.com/sampling":"3"}`)
 	e.stays(t, "late", telemetry)
 	e.awaitField(t, telemetry, "late", "[map[providers:[map[name:lightstep]] randomSamplingPercentage:99]]", "spec", "tracing")
@@ -190,7 +194,8 @@ func testCopiedLabels(t *testing.T, e *environment) {
 	made.SetLabels(copied.GetLabels())
 	_, err = e.client(telemetry, "late").Create(t.Context(), made, metav1.CreateOptions{})
 	stage.Check(t, err)
-	time.Sleep(settle)
+	testDeleted(t, e) // by then its watch has told of the copy
+	e.stays(t, "late", telemetry)
 	_, err = e.client(telemetry, "late").Get(t.Context(), "copied", metav1.GetOptions{})
 	stage.Check(t, err)
 }
@@ -229,7 +234,7 @@ func testNamespaceDeleted(t *testing.T, e *environment) {
 func testDirect(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", directMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay
+	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay, and not the marker
 	e.Secret(t, "late", "lightstep.cacert", "cacert.pem", "x")
 	e.awaits(t, "late", serviceEntry, destinationRule, telemetry)
 	e.awaitField(t, serviceEntry, "late", "[map[address:satellite.example.com ports:map[grpc-otlp:9292]]]", "spec", "endpoints")
@@ -259,7 +264,7 @@ func testRuleChanged(t *testing.T, e *environment) {
 func testProviderMissing(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", noProvider)
 	e.awaits(t, "late")
-	e.awaitState(t, "ProviderMissing", 4)
+	e.awaitState(t, "ProviderMissing", 5)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }
@@ -267,11 +272,11 @@ func testProviderMissing(t *testing.T, e *environment) {
 // An older Istio needs none of it; one that cannot be read changes nothing.
 func testNativeTracer(t *testing.T, e *environment) {
 	e.install(t, "latest", collectorMesh)
-	e.awaitState(t, "Unknown", 4)
-	e.stays(t, "late", telemetry)
+	e.awaitState(t, "Unknown", 5)
+	stage.Check(t, e.has(t.Context(), "late", telemetry))
 	e.install(t, "1.14.6", collectorMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "NotNeeded", 4)
+	e.awaitState(t, "NotNeeded", 5)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }
@@ -289,7 +294,7 @@ func testLeaseLost(t *testing.T, e *environment) {
 		return nil
 	})
 	stage.Check(t, e.client(telemetry, "late").Delete(t.Context(), ours, metav1.DeleteOptions{}))
-	e.stays(t, "late")
+	e.rests(t, "late")
 	stage.Check(t, e.injector.Ready(t.Context()))
 	stage.Check(t, leases.Delete(t.Context(), lease, metav1.DeleteOptions{}))
 	e.awaits(t, "late", telemetry)
@@ -321,19 +326,15 @@ func testNoLongerManaged(t *testing.T, e *environment) {
 		return nil
 	})
 	stage.Check(t, e.client(telemetry, "default").Delete(t.Context(), ours, metav1.DeleteOptions{}))
-	e.stays(t, "default")
-	e.stays(t, "pay", telemetry)
+	e.rests(t, "default")
+	e.rests(t, "pay", telemetry)
 	e.configure(t, "", "")
 	e.awaits(t, "default", telemetry)
 }
 
 // The token is in its Secrets, and nowhere else: not in what the controller keeps, and not in an answer to a pod's creation.
 func testNoToken(t *testing.T, e *environment) {
-	stage.Eventually(t, func(ctx context.Context) error {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
-		_, err := e.Client.CoreV1().Pods("pay").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err
-	})
+	stage.Eventually(t, func(ctx context.Context) error { return e.seen(ctx, "pay") })
 	e.NoToken(t)
 }
 

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
@@ -28,7 +31,9 @@ const (
 	// token is the access token.
 	token = "canary-2e90c7b15a4f"
 	// settle is long enough for the injector to have done something, had it wanted to.
-	settle = 3 * time.Second
+	settle = time.Second
+	// marker is a namespace that is always as it should be.
+	marker = "marker"
 	// ours is the name of every object.
 	ours       = "lightstep"
 	istioSpace = "istio-system"
@@ -48,6 +53,8 @@ type environment struct {
 	injector *injector.Injector
 	// relay lies between the injector and the API server.
 	relay *relay.Relay
+	// round counts how often the marker was changed.
+	round int
 }
 
 // setUp brings up the cluster and the injector, and has both taken down when the test has ended.
@@ -56,7 +63,9 @@ func setUp(t *testing.T) *environment {
 	e := &environment{Stage: stage.New(t, root)}
 	e.Guard(token)
 	var err error
-	e.objects, err = dynamic.NewForConfig(e.Cluster.Config)
+	config := rest.CopyConfig(e.Cluster.Config)
+	config.QPS = -1
+	e.objects, err = dynamic.NewForConfig(config)
 	stage.Check(t, err)
 	e.relay, err = relay.Start(e.Cluster.Kubeconfig)
 	stage.Check(t, err)
@@ -167,11 +176,28 @@ func (e *environment) awaits(t *testing.T, namespace string, wanted ...string) {
 	stage.Eventually(t, func(ctx context.Context) error { return e.has(ctx, namespace, wanted...) })
 }
 
-// stays checks that a namespace goes on having these kinds of ours and no other.
+// stays checks that a namespace has these kinds of ours and no other once the controller has looked at it again. It looks at
+// all namespaces whenever there is news, one after the other: when it has done so twice for the marker's, it has been through
+// all of them.
 func (e *environment) stays(t *testing.T, namespace string, wanted ...string) {
 	t.Helper()
-	for end := time.Now().Add(settle); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		stage.Check(t, e.has(t.Context(), namespace, wanted...))
+	for range 2 {
+		e.round++
+		e.annotate(t, marker, fmt.Sprintf(`{"lightstep.com/custom-tags":"round=%d"}`, e.round))
+		e.awaitField(t, telemetry, marker, fmt.Sprintf("[map[customTags:map[round:map[literal:map[value:%d]] team:map[literal:map[value:shop]]] providers:[map[name:lightstep]] randomSamplingPercentage:25]]", e.round), "spec", "tracing")
+	}
+	stage.Check(t, e.has(t.Context(), namespace, wanted...))
+}
+
+// rests checks that a controller that manages nothing does nothing to a namespace for a while: nothing tells that nothing is
+// to come.
+func (e *environment) rests(t *testing.T, namespace string, wanted ...string) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, settle, true, func(context.Context) (bool, error) {
+		return false, e.has(t.Context(), namespace, wanted...)
+	})
+	if !wait.Interrupted(err) { // by the while's end
+		t.Fatal(err)
 	}
 }
 
@@ -203,6 +229,43 @@ func (e *environment) awaitState(t *testing.T, state string, count float64) {
 			return fmt.Errorf("%v namespaces are %s, wanted %v", got, state, count)
 		}
 		return err
+	})
+}
+
+// seen tells that the injector does not know of a namespace yet; nil where it does.
+func (e *environment) seen(ctx context.Context, namespace string) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
+	pod, err := e.Client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil && strings.Contains(pod.Annotations["lightstep.com/status"], "NamespaceNotSeen") {
+		err = errors.New("it has not seen the namespace")
+	}
+	return err
+}
+
+// awaitLook waits until the API server has answered the injector's look for a namespace's Telemetry, by its audit log.
+func (e *environment) awaitLook(t *testing.T, namespace string) error {
+	t.Helper()
+	return wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		log, err := os.ReadFile(e.Cluster.AuditLog)
+		return bytes.Contains(log, []byte(`"requestURI":"/apis/telemetry.istio.io/v1/namespaces/`+namespace+`/telemetries/`+ours+`","verb":"get"`)), err
+	})
+}
+
+// awaitEvent waits for a warning about a namespace's Telemetry of ours.
+func (e *environment) awaitEvent(t *testing.T, namespace, reason, says string) {
+	t.Helper()
+	stage.Eventually(t, func(ctx context.Context) error {
+		events, err := e.Client.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			if event.Regarding.Kind == "Telemetry" && event.Regarding.Name == ours && event.Regarding.UID != "" &&
+				event.Type == corev1.EventTypeWarning && event.Reason == reason && strings.Contains(event.Note, says) {
+				return nil
+			}
+		}
+		return fmt.Errorf("namespace %s has no Event %s that says %s", namespace, reason, says)
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +57,25 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	t.Logf("pods by the version of their sidecar: %v", count)
+	detects(t, s)
 	s.NoToken(t)
+}
+
+// detects: while there are two control planes, the namespaces say which of them is meant.
+func detects(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	render := func(flags ...string) string {
+		cmd := exec.CommandContext(t.Context(), s.Program, append([]string{"render", "istio", "--config", "testdata/config.yaml", "--detect"}, flags...)...)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Cluster.Kubeconfig)
+		said, _ := cmd.CombinedOutput() // the exit code says no more than the error
+		return string(said)
+	}
+	if said := render(); !strings.HasPrefix(said, "error: --detect: the cluster has control planes of several versions (default: Istio 1.31.0, v1-7: Istio 1.7.8)") {
+		t.Errorf("of no namespace it says %s", said)
+	}
+	if said := render("-n", shop); !strings.Contains(said, "note: found Istio 1.31.0: revision default in istio-system\n") || !strings.Contains(said, "kind: Telemetry") {
+		t.Errorf("of the namespace it says %s", said)
+	}
 }
 
 // holds tells the version of a pod's sidecar, by the real injectors' own marks, and whether the pod has what that needs.
