@@ -6,6 +6,7 @@
 //   - assess.go: how it stands with one Secret of one namespace; pure, and the one place that decides what is to be done;
 //   - controller.go: the [Controller], which assesses whatever has changed while this process leads;
 //   - write.go: the requests: server-side apply, never forced; what mends an edited copy; deletion;
+//   - standing.go: how it stands with the Secrets of a namespace, for whoever asks;
 //   - metrics.go, notices.go: how far it has come, and what somebody should know of.
 //
 // The watches are webhook/snapshot's: the webhook needs to know the same Secrets.

@@ -25,6 +25,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
 	"github.com/lightstep-injector/lightstep-injector/webhook/leader"
 	"github.com/lightstep-injector/lightstep-injector/webhook/mesh"
+	"github.com/lightstep-injector/lightstep-injector/webhook/missed"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
@@ -120,6 +121,11 @@ func newDistributor(c *cluster, store *snapshot.Store, watch *snapshot.Watch, lo
 	return &distribute.Controller{
 		World: store, Secrets: c.core, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
 	}
+}
+
+// newMissedCounter makes what counts the pods of labelled namespaces that were never injected.
+func newMissedCounter(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *missed.Counter {
+	return &missed.Counter{Snapshots: store, Metadata: c.metadata, Log: log, Synced: watch.Synced()}
 }
 
 // lead runs the controllers on the one replica that leads, and sends what they have to tell.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
-	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
@@ -145,9 +144,7 @@ func meshOf(request *inject.Request, snap *inject.Snapshot) *explainedMesh {
 	}
 	return &explainedMesh{
 		Revision: revision.Name, Namespace: revision.Namespace, Version: decision.Istio.Version,
-		Lacks: map[istio.Lack]inject.Code{
-			istio.LacksProvider: inject.MeshProviderMissing, istio.LacksTelemetry: inject.MeshTelemetryMissing,
-		}[snap.Mesh.Lacks(revision, request.Namespace, snap.Settings.Istio().Provider)],
+		Lacks: inject.CodeOf(snap.Mesh.Lacks(revision, request.Namespace, snap.Settings.Istio().Provider)),
 	}
 }
 

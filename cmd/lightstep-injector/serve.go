@@ -107,7 +107,8 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	}
 	keeper := newKeeper(cluster, store, watch, log)
 	distributor := newDistributor(cluster, store, watch, log)
-	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), serving.Register(registry, certificate.get)); err != nil {
+	missed := newMissedCounter(cluster, store, watch, log)
+	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), missed.Register(registry), serving.Register(registry, certificate.get)); err != nil {
 		return err
 	}
 	reload := reloader{store: store, metrics: metrics, log: log}
@@ -123,7 +124,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
 	group.Go(func() error {
-		return lead(running, newLease(cluster, log), cluster.events, certificate.lead, keeper.Lead, distributor.Lead)
+		return lead(running, newLease(cluster, log), cluster.events, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
 	})
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, certificate.usable, watch, server.Answers)))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -42,28 +43,51 @@ func Build(ctx context.Context, root, home string, compiling func()) (*Helm, err
 
 // Template renders the chart without a cluster.
 func (h *Helm) Template(ctx context.Context, flags ...string) ([]*unstructured.Unstructured, error) {
-	output, err := h.run(ctx, "", "template", flags)
+	output, err := h.Render(ctx, flags...)
 	if err != nil {
 		return nil, err
 	}
 	return decode(output)
 }
 
+// Render renders the chart without a cluster, to the text that Helm prints.
+func (h *Helm) Render(ctx context.Context, flags ...string) ([]byte, error) {
+	return h.run(ctx, "", append([]string{"template", release, h.chart}, flags...))
+}
+
 // Install installs the chart, or upgrades it, and returns when the API server has all of it.
 func (h *Helm) Install(ctx context.Context, c *cluster.Cluster, flags ...string) error {
-	_, err := h.run(ctx, c.Kubeconfig, "upgrade", append([]string{"--install", "--create-namespace"}, flags...))
+	_, err := h.Upgrade(ctx, c, flags...)
 	return err
 }
 
-func (h *Helm) run(ctx context.Context, kubeconfig, command string, flags []string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, h.binary, append([]string{command, release, h.chart, "--namespace", Namespace}, flags...)...)
+// Upgrade is Install, and returns what Helm tells of it, the chart's notes among it.
+func (h *Helm) Upgrade(ctx context.Context, c *cluster.Cluster, flags ...string) (string, error) {
+	output, err := h.run(ctx, c.Kubeconfig, append([]string{"upgrade", release, h.chart, "--install", "--create-namespace"}, flags...))
+	return string(output), err
+}
+
+// Rollback goes back to what was installed before.
+func (h *Helm) Rollback(ctx context.Context, c *cluster.Cluster, flags ...string) error {
+	_, err := h.run(ctx, c.Kubeconfig, append([]string{"rollback", release}, flags...))
+	return err
+}
+
+// Uninstall takes the release away.
+func (h *Helm) Uninstall(ctx context.Context, c *cluster.Cluster) error {
+	_, err := h.run(ctx, c.Kubeconfig, []string{"uninstall", release})
+	return err
+}
+
+func (h *Helm) run(ctx context.Context, kubeconfig string, arguments []string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, h.binary, slices.Insert(slices.Clone(arguments), 1, "--namespace", Namespace)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig,
 		"HELM_CACHE_HOME="+h.home, "HELM_CONFIG_HOME="+h.home, "HELM_DATA_HOME="+h.home)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	output, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("helm %s: %w: %s", command, err, complaint.String())
+		return nil, fmt.Errorf("helm %s: %w: %s", arguments[0], err, complaint.String())
 	}
 	return output, nil
 }

@@ -4,5 +4,7 @@
 // webhook CA and the certificate that it signs. The program itself is the real one, reached by the API server through
 // an unmodified Service: it listens on the Service's ClusterIP, which is an address of this machine (see cluster).
 //
+// [NewInstalled] runs one that the chart itself has installed.
+//
 // A cluster elsewhere cannot reach this machine through a Service; there the webhook is registered by URL.
 package injector

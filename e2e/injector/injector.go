@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -45,8 +46,10 @@ type Injector struct {
 
 	listen, health, metrics string
 	certFile, keyFile       string
-	registered              []func(context.Context) error // each takes one thing away again
-	process                 *process.Process
+	// arguments are those of the command line ahead of the ones that say where it listens and what it reads.
+	arguments  []string
+	registered []func(context.Context) error // each takes one thing away again
+	process    *process.Process
 }
 
 const (
@@ -76,7 +79,7 @@ func NewUncalled(c *cluster.Cluster, run *cluster.Run, options Options) (*Inject
 }
 
 func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, *CA, error) {
-	i := &Injector{options: options, cluster: c, run: run}
+	i := &Injector{options: options, cluster: c, run: run, arguments: []string{"serve"}}
 	ca, err := NewCA("webhook CA")
 	if err != nil {
 		return nil, nil, err
@@ -92,14 +95,14 @@ func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, 
 
 // Start runs the injector, and returns when it says that it is ready.
 func (i *Injector) Start(ctx context.Context) error {
-	args := []string{"serve", "--config", i.options.Config, "--listen", i.listen, "--health-listen", i.health, "--metrics-listen", i.metrics}
+	args := slices.Concat(i.arguments, []string{"--config", i.options.Config, "--listen", i.listen, "--health-listen", i.health, "--metrics-listen", i.metrics})
 	if !i.options.Certificate {
 		args = append(args, "--tls-cert-file", i.certFile, "--tls-key-file", i.keyFile)
 	}
 	started, err := process.Start(process.Spec{
 		Name: "lightstep-injector",
 		Path: i.options.Binary,
-		Args: append(args, i.options.Flags...),
+		Args: slices.Concat(args, i.options.Flags),
 		// Its memory is of interest, so it collects as it would elsewhere, whatever the tests are compiled and run with.
 		Env: []string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
 		Log: i.LogFile(),

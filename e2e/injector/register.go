@@ -42,7 +42,7 @@ func (i *Injector) register(ctx context.Context, caBundle []byte) error {
 	if err != nil {
 		return err
 	}
-	configuration := webhookConfiguration(i.clientConfig(port, caBundle))
+	configuration := WebhookConfiguration(i.clientConfig(port, caBundle))
 	if _, err := configurations.Create(ctx, configuration, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("is an injector installed already? %w", err)
 	}
@@ -82,15 +82,6 @@ func (i *Injector) port() (int32, error) {
 	return int32(port), err
 }
 
-// ClusterIP is the Service's address.
-const ClusterIP = clusterIP
-
-// Objects are the Service and the webhook configuration for a balancer on the Service's address, before anybody has said
-// which CA is trusted.
-func Objects(port int32) (*corev1.Service, *admissionv1.MutatingWebhookConfiguration) {
-	return service(port), webhookConfiguration((&Injector{}).clientConfig(port, nil))
-}
-
 func service(port int32) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: Name},
@@ -110,7 +101,8 @@ func (i *Injector) clientConfig(port int32, caBundle []byte) admissionv1.Webhook
 	}
 }
 
-func webhookConfiguration(client admissionv1.WebhookClientConfig) *admissionv1.MutatingWebhookConfiguration {
+// WebhookConfiguration is the one that the chart makes, too.
+func WebhookConfiguration(client admissionv1.WebhookClientConfig) *admissionv1.MutatingWebhookConfiguration {
 	return &admissionv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: configurationName},
 		Webhooks: []admissionv1.MutatingWebhook{{

@@ -55,18 +55,20 @@ type rule struct {
 	reason  Reason
 	says    string
 	applies func(*Request, *Snapshot) bool
+	// readsSpec says that it takes more than the pod's metadata.
+	readsSpec bool
 }
 
 // rules stand in the order in which they are asked. A new reason not to inject is one more row.
 func rules() [7]rule {
 	return [7]rule{
-		{NamespaceExempt, "the namespace is a system's, the injector's own, or in exemptNamespaces", inExemptNamespace},
-		{NamespaceNotLabelled, "the namespace does not carry " + NamespaceLabel + "=" + NamespaceLabelEnabled, inUnlabelledNamespace},
-		{OptedOut, "the pod's label " + OptOutLabel + ` is "false"`, optedOut},
-		{MirrorPod, "the pod mirrors a static pod, whose spec the kubelet does not read from here", isMirror},
-		{ControlPlane, "the pod is istiod, Istio's control plane", isControlPlane},
-		{WindowsPod, "the pod runs on Windows, where neither Istio's proxy nor the mount's path exists", isWindows},
-		{NothingToDo, "the pod has no containers", hasNoContainers},
+		{NamespaceExempt, "the namespace is a system's, the injector's own, or in exemptNamespaces", inExemptNamespace, false},
+		{NamespaceNotLabelled, "the namespace does not carry " + NamespaceLabel + "=" + NamespaceLabelEnabled, inUnlabelledNamespace, false},
+		{OptedOut, "the pod's label " + OptOutLabel + ` is "false"`, optedOut, false},
+		{MirrorPod, "the pod mirrors a static pod, whose spec the kubelet does not read from here", isMirror, false},
+		{ControlPlane, "the pod is istiod, Istio's control plane", isControlPlane, false},
+		{WindowsPod, "the pod runs on Windows, where neither Istio's proxy nor the mount's path exists", isWindows, true},
+		{NothingToDo, "the pod has no containers", hasNoContainers, true},
 	}
 }
 
@@ -89,6 +91,24 @@ func Decide(req *Request, snap *Snapshot) Decision {
 	d.Inject = true
 	d.Reason = d.injectedReason()
 	return d
+}
+
+// LeftAlone is the reason for which a pod is left alone, as far as its metadata and its namespace tell; empty where they
+// give none, and the pod is injected unless its spec has a say in it. An annotation that an earlier pass has left without
+// the label says that something stood in the way of all of it.
+func LeftAlone(req *Request, snap *Snapshot) Reason {
+	for _, rule := range rules() {
+		if !rule.readsSpec && rule.applies(req, snap) {
+			return rule.reason
+		}
+	}
+	if _, seen := req.Pod.Annotations()[StatusAnnotation]; seen {
+		return Conflict
+	}
+	var d Decision
+	d.Namespace, _ = snap.Namespaces.Get(req.Namespace)
+	d.resolve(req, snap)
+	return d.Reason
 }
 
 // resolve picks the settings, or says why there are none.

@@ -221,6 +221,17 @@ func (p *planner) tellBeaten() {
 	}
 }
 
+// CodeOf is the warning that tells of what a mesh lacks; empty where it lacks nothing.
+func CodeOf(lack istio.Lack) Code {
+	switch lack {
+	case istio.LacksProvider:
+		return MeshProviderMissing
+	case istio.LacksTelemetry:
+		return MeshTelemetryMissing
+	}
+	return ""
+}
+
 // tellLack says what the mesh still lacks for spans to go anywhere.
 func (p *planner) tellLack() {
 	provider := p.snap.Settings.Istio().Provider

@@ -17,6 +17,7 @@ import (
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject/injecttest"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
@@ -93,8 +94,30 @@ func (p *property) check(worlds []*inject.Snapshot) {
 	if len(again.Patch) > 0 {
 		p.failf("the second pass adds %v\nbefore %s\nafter  %s", again.Patch, before, after)
 	}
+	p.checkLeftAlone(snap, namespace, after, again)
 	if p.restricted(before) && !p.restricted(after) {
 		p.failf("the pod no longer passes the restricted standard\nbefore %s\nafter  %s", before, after)
+	}
+}
+
+// checkLeftAlone: what metadata alone tell is what the whole pod's decision is, but where the pod's spec decides; and a pod
+// that has passed is not taken for one that was missed.
+func (p *property) checkLeftAlone(snap *inject.Snapshot, namespace string, passed []byte, result inject.Result) {
+	pod, err := webhook.DecodePod(passed)
+	if err != nil {
+		p.failf("decode: %v", err)
+		return
+	}
+	whole := pod
+	pod.Spec = nil
+	reason := inject.LeftAlone(&inject.Request{Namespace: namespace, Pod: pod}, snap)
+	decided := inject.Decide(&inject.Request{Namespace: namespace, Pod: whole}, snap).Reason
+	switch {
+	case decided == inject.WindowsPod || decided == inject.NothingToDo || reason == inject.Conflict:
+	case reason != "" && reason != decided:
+		p.failf("by its metadata it is left alone for %s, by all of it for %s\n%s", reason, decided, passed)
+	case reason == "" && result.Reason != inject.NothingToDo:
+		p.failf("it has passed, with %s, and its metadata do not tell\n%s", result.Reason, passed)
 	}
 }
 

@@ -18,14 +18,21 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
-// Read makes, once and with no watch, the snapshot that an injector has of one namespace: of the same subjects, reduced
-// alike. The store holds the configuration. What may not be read leaves the snapshot without a claim, as it leaves a
-// watch's, and is told in unread.
+// Read makes, once and with no watch, the snapshot that an injector has of one namespace, or, without a name, of all that are
+// labelled: of the same subjects, reduced alike. The store, which holds the configuration, knows then what the injector's
+// does. What may not be read leaves the snapshot without a claim, as it leaves a watch's, and is told in unread.
 func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
 	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
 	subjects := w.subjects()
+	labelled := subjects[namespacesName]
 	delete(subjects, namespacesName)
-	return w.read(ctx, subjects, namespace)
+	if namespace != "" {
+		return w.read(ctx, subjects, namespace)
+	}
+	if err := labelled.read(ctx); err != nil {
+		return nil, nil, fmt.Errorf("read the labelled namespaces: %w", err)
+	}
+	return w.read(ctx, subjects)
 }
 
 // ReadIstio is Read without Secrets, of any number of namespaces.

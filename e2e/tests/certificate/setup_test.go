@@ -91,29 +91,19 @@ func (e *environment) replica(t *testing.T, options injector.Options) *injector.
 	return made
 }
 
-// balance starts the balancer, and registers what the API server calls.
+// balance starts the balancer, on the address of the chart's Service.
 func (e *environment) balance(t *testing.T) {
 	t.Helper()
 	var routes []*balancer.Replica
 	for _, r := range e.replicas {
 		routes = append(routes, &balancer.Replica{Address: r.Address(), Ready: func() bool { return r.Ready(context.Background()) == nil }})
 	}
-	listener, err := net.Listen("tcp", injector.ClusterIP+":0")
+	service, err := e.admin.CoreV1().Services(own).Get(t.Context(), injector.Name, metav1.GetOptions{})
 	check(t, err)
-	address := listener.Addr().String()
-	check(t, listener.Close())
+	address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
 	e.balancer, err = balancer.Start(address, lag, routes...)
 	check(t, err)
 	t.Cleanup(func() { check(t, e.balancer.Close()) })
-	_, text, err := net.SplitHostPort(address)
-	check(t, err)
-	port, err := strconv.ParseInt(text, 10, 32)
-	check(t, err)
-	service, configuration := injector.Objects(int32(port))
-	_, err = e.admin.CoreV1().Services(own).Create(t.Context(), service, metav1.CreateOptions{})
-	check(t, err)
-	_, err = e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), configuration, metav1.CreateOptions{})
-	check(t, err)
 }
 
 // awaitRouted waits until connections are given to so many replicas.

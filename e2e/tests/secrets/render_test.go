@@ -157,7 +157,7 @@ func renderCases(t *testing.T) []renderCase {
 	for i := range unmanaged {
 		unmanaged[i].flags = append(set("certificate.selfManaged=false"), unmanaged[i].flags...)
 	}
-	return append(unmanaged, renderCase{"nothing set", nil, managed})
+	return append(unmanaged, renderCase{"nothing set", nil, byDefault()})
 }
 
 // TestRenderedIsRead: the program reads the configuration that is rendered, and so knows every key that the chart does.

@@ -61,6 +61,7 @@ func setUp(t *testing.T) *environment {
 	config, err := c.As(ctx, own, accountName)
 	check(t, err)
 	e.account = client(t, config)
+	check(t, e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, webhookName, metav1.DeleteOptions{}))
 	e.register(t, webhookName, "inject.lightstep.com", "second.lightstep.com")
 	e.register(t, "1-other", "other.example.com")
 	e.awaitPolicies(t)
@@ -110,7 +111,7 @@ func labelled() map[string]string { return map[string]string{"lightstep.com/inje
 // webhookName is the webhook configuration that the account may tell its CA.
 const webhookName = "0-lightstep-injector"
 
-// register makes a webhook configuration that calls nobody.
+// register makes a webhook configuration that calls nobody; one with several webhooks stands in for the chart's.
 func (e *environment) register(t *testing.T, name string, webhooks ...string) {
 	t.Helper()
 	made := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{

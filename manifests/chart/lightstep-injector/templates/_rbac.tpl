@@ -4,9 +4,6 @@
   resources: [secrets]
   resourceNames: {{ toJson .copies }}
   verbs: [create, delete, get, patch]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
