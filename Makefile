@@ -4,7 +4,7 @@
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 
-modules := . e2e e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_31 tools
+modules := . e2e e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
@@ -41,8 +41,8 @@ e2e: ## The program against a real apiserver, black box; the demo is one of the 
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./...
 
 .PHONY: e2e-istio
-e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, the newest istiod, an upgrade from one to the other
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istiod ./tests/managed ./tests/mesh ./tests/meshes ./tests/upgrade
+e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, 1.26.0, the newest, an upgrade from first to last
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/istio17 ./tests/istio126 ./tests/istiod ./tests/managed ./tests/mesh ./tests/meshes ./tests/upgrade
 
 .PHONY: e2e-secrets
 e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, attacked; the copies, in 10,000 namespaces

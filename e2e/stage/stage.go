@@ -99,21 +99,19 @@ func (s *Stage) Oldest(t *testing.T, o istio17.Options) *istio17.Istio {
 	return i
 }
 
-// Agent starts the agent of the newest Istio.
-func (s *Stage) Agent(t *testing.T) *agent.Agent {
+// Agent starts the agent of a release of Istio.
+func (s *Stage) Agent(t *testing.T, version string) *agent.Agent {
 	t.Helper()
-	binary, err := agent.Build(t.Context(), s.root, Compiling)
-	Check(t, err)
-	a, err := agent.Start(t.Context(), s.root, s.Run, binary)
+	a, err := agent.Start(t.Context(), s.root, s.Run, version, Compiling)
 	Check(t, err)
 	t.Cleanup(func() { LogOnFailure(t, a.LogFile()); Check(t, a.Stop()) })
 	return a
 }
 
-// Istiod starts the newest istiod, with a file of values for its charts.
-func (s *Stage) Istiod(t *testing.T, values string) *istiod.Istiod {
+// Istiod starts the istiod of a release, with a file of values for its charts.
+func (s *Stage) Istiod(t *testing.T, version, values string) *istiod.Istiod {
 	t.Helper()
-	binary, err := istiod.Build(t.Context(), s.root, Compiling)
+	binary, err := istiod.Build(t.Context(), s.root, version, Compiling)
 	Check(t, err)
 	i, err := istiod.Start(t.Context(), s.Cluster, s.Run, binary, values)
 	Check(t, err)

@@ -72,7 +72,7 @@ func Changes() []Change {
 		},
 		{
 			"1.12", "the label `sidecar.istio.io/inject` counts, and beats the annotation",
-			"before, the injector reads the annotation alone", "istio@1.11.8, 1.12.0 pkg/kube/inject/inject.go", Fixture,
+			"before, the injector reads the annotation alone", "istio@1.11.8, 1.12.0 pkg/kube/inject/inject.go", Real,
 			func(c *Capabilities) { c.LabelDecides = true },
 		},
 		{
@@ -87,7 +87,7 @@ func Changes() []Change {
 		},
 		{
 			"1.27", "of `sidecar.istio.io/inject`, `true` and `false` alone are taken; anything else is as if it were not there",
-			"before, y, yes and on were true, too, and anything else false", "istio@1.26.0, 1.27.0 pkg/kube/inject/inject.go (istio#56737)", Fixture,
+			"before, y, yes and on were true, too, and anything else false", "istio@1.26.0, 1.27.0 pkg/kube/inject/inject.go (istio#56737)", Real,
 			func(c *Capabilities) { c.StrictInject = true },
 		},
 	}

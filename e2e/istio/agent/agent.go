@@ -1,5 +1,5 @@
-// Package agent runs what the agent and the bootstrap of the newest Istio make of an injected pod, the real ones
-// (e2e/istio/v1_31). Its injection, and what a proxy is sent later, are istiod's (e2e/istiod).
+// Package agent runs what the agent and the bootstrap of a release of Istio make of an injected pod, the real ones
+// (e2e/istio/v1_31, e2e/istio/v1_26). Its injection, and what a proxy is sent later, are istiod's (e2e/istiod).
 package agent
 
 import (
@@ -20,14 +20,11 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/compile"
+	"github.com/lightstep-injector/lightstep-injector/e2e/istiod"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 )
 
 const (
-	// Version is the release of the module that e2e/istio/v1_31 pins; it cannot know it by itself.
-	Version = "1.31.0"
-
-	folder       = "e2e/istio/v1_31"
 	readyTimeout = time.Minute
 	stopTimeout  = 15 * time.Second
 )
@@ -39,22 +36,31 @@ type Agent struct {
 	process      *process.Process
 }
 
-// Build compiles the program, unless it is there already.
-func Build(ctx context.Context, root string, compiling func()) (string, error) {
-	return compile.Cached(ctx, root, folder, "-s -w -X istio.io/istio/pkg/version.buildVersion="+Version, compiling)
+// program is where a release's agent is: the module's folder, and what the program is told first.
+func program(version string) (folder string, command []string) {
+	if version == istiod.Middle {
+		return "e2e/istio/v1_26", []string{"agent"}
+	}
+	return "e2e/istio/v1_31", nil
 }
 
-// Start runs the binary that Build gave, and returns when it answers.
-func Start(ctx context.Context, root string, run *cluster.Run, binary string) (*Agent, error) {
+// Start compiles the agent of a release, unless it is there already, runs it, and returns when it answers. It calls compiling
+// before it compiles.
+func Start(ctx context.Context, root string, run *cluster.Run, version string, compiling func()) (*Agent, error) {
 	a := &Agent{run: run, log: run.Log("istio-agent")}
-	if err := a.start(ctx, filepath.Join(root, folder), run.Dir, binary); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the agent of Istio %s: %w", Version, err), a.Stop())
+	if err := a.start(ctx, root, version, compiling); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the agent of Istio %s: %w", version, err), a.Stop())
 	}
 	return a, nil
 }
 
-func (a *Agent) start(ctx context.Context, source, dir, binary string) (err error) {
-	module, err := compile.Command(ctx, source, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio").Output()
+func (a *Agent) start(ctx context.Context, root, version string, compiling func()) error {
+	folder, command := program(version)
+	binary, err := compile.Cached(ctx, root, folder, "-s -w -X istio.io/istio/pkg/version.buildVersion="+version, compiling)
+	if err != nil {
+		return err
+	}
+	module, err := compile.Command(ctx, filepath.Join(root, folder), "list", "-m", "-f", "{{.Dir}}", "istio.io/istio").Output()
 	if err != nil {
 		return fmt.Errorf("find Istio's module: %w", err)
 	}
@@ -63,7 +69,7 @@ func (a *Agent) start(ctx context.Context, source, dir, binary string) (err erro
 		return err
 	}
 	a.process, err = process.Start(process.Spec{
-		Name: "Istio's agent", Path: binary, Args: []string{"--listen", a.address, "--template", template}, Env: []string{"TMPDIR=" + dir}, Log: a.log,
+		Name: "Istio's agent", Path: binary, Args: append(command, "--listen", a.address, "--template", template), Env: []string{"TMPDIR=" + a.run.Dir}, Log: a.log,
 	})
 	if err != nil {
 		return err

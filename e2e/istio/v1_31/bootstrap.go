@@ -52,7 +52,7 @@ func newBootstrapper(template string) (*bootstrapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "istio-1.31-")
+	dir, err := os.MkdirTemp("", "istio-agent-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}

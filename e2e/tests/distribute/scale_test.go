@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 )
@@ -94,10 +93,11 @@ func (e *environment) inNamespaces(t *testing.T, do func(ctx context.Context, na
 	check(t, errors.Join(errs...))
 }
 
-// bareClient has the limits that the injector's has.
+// bareClient has the limits, and the rights, that the injector's has: the API server looks at each of its writes as closely.
 func (e *environment) bareClient(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
-	config := rest.CopyConfig(e.cluster.Config)
+	config, err := e.cluster.As(t.Context(), own, account)
+	check(t, err)
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	bare, err := kubernetes.NewForConfig(config)
 	check(t, err)
@@ -105,12 +105,13 @@ func (e *environment) bareClient(t *testing.T) *kubernetes.Clientset {
 }
 
 // bareRate is how many Secrets a second it applies, in every namespace, when it does nothing else: new ones at first, and
-// then changes of them.
+// then changes of them. They are such as the policies let through, under another manager's name: the injector takes them
+// for somebody else's.
 func (e *environment) bareRate(t *testing.T, bare *kubernetes.Clientset, value []byte) float64 {
 	t.Helper()
 	start := time.Now()
 	e.inNamespaces(t, func(ctx context.Context, name string) error {
-		secret := applyv1.Secret("bare", name).WithLabels(map[string]string{"app": "lightstep"}).WithType(corev1.SecretTypeOpaque).WithData(map[string][]byte{caKey: value})
+		secret := applyv1.Secret(otherName, name).WithLabels(map[string]string{"app": "lightstep", "lightstep.com/managed": "distribute"}).WithType(corev1.SecretTypeOpaque).WithData(map[string][]byte{caKey: value})
 		_, err := bare.CoreV1().Secrets(name).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: "bare"})
 		return err
 	})
@@ -142,7 +143,7 @@ func (e *environment) writes(t *testing.T) []request {
 	t.Helper()
 	var wrote []request
 	for _, r := range e.requests(t) {
-		if r.Verb == "patch" {
+		if r.Verb == "patch" && r.ObjectRef.Name == caName {
 			wrote = append(wrote, r)
 		}
 	}

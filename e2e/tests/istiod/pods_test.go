@@ -127,6 +127,13 @@ func testPolicy(t *testing.T, e *environment) {
 	created, err = e.try(t.Context(), "policy", asks)
 	stage.Check(t, err)
 	stage.Check(t, asks.holds(created))
+	unread := podCase{make: annotate("sidecar.istio.io/inject", "no")} // neither true nor false: as if it were not there
+	created, err = e.try(t.Context(), "policy", unread)
+	stage.Check(t, err)
+	stage.Check(t, unread.holds(created))
+	if _, waits := created.Annotations[mountsAnnotation]; !waits {
+		t.Errorf("nothing waits for the sidecar that comes: %v", created.Annotations)
+	}
 }
 
 // holds tells what of a pod is not as it has to be. Istio's own mark comes first: without it nothing else counts.

@@ -43,7 +43,7 @@ func setUp(t *testing.T) *environment {
 	stage.Check(t, e.nameKubelets(t.Context()))
 	e.objects = filepath.Join(e.Run.Dir, "objects.yaml")
 	stage.Check(t, os.WriteFile(e.objects, e.render(t, "--print", "objects"), 0o600))
-	e.istiod = e.Istiod(t, e.values(t, e.render(t, "--print", "mesh")))
+	e.istiod = e.Istiod(t, istiod.Version, e.values(t, e.render(t, "--print", "mesh")))
 	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{})
 	return e
 }

@@ -53,7 +53,7 @@ func setUp(t *testing.T) *environment {
 	e.Run.Seen = nil // what istiod sends holds the token, as testTokenInXDS shows
 	e.Namespace(t, istiod.Namespace, nil, nil)
 	e.Secret(t, istiod.Namespace, "lightstep-access-token", "token", token)
-	e.istiod = e.Istiod(t, e.values(t))
+	e.istiod = e.Istiod(t, istiod.Version, e.values(t))
 	objects, _ := e.render(t, "--print", "objects")
 	stage.Check(t, e.istiod.Apply(t.Context(), "", objects))
 	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{})

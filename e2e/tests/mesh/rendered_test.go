@@ -24,7 +24,7 @@ func TestRendered(t *testing.T) {
 	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	program, err := injector.Build(t.Context(), root, run)
 	stage.Check(t, err)
-	istio, err := istiod.Build(t.Context(), root, func() { report.New(os.Stdout).Linef("istiod is built from source the first time: some minutes.") })
+	istio, err := istiod.Build(t.Context(), root, istiod.Version, func() { report.New(os.Stdout).Linef("istiod is built from source the first time: some minutes.") })
 	stage.Check(t, err)
 	for _, c := range []struct{ name, profile, args string }{
 		{"Collector", "default", "--namespace shop"},

@@ -48,10 +48,10 @@ func setUp(t *testing.T) *environment {
 		}
 	}
 	e.Guard(canary, published...)
-	e.agent = e.Agent(t)
+	e.agent = e.Agent(t, istiod.Version)
 	values := filepath.Join(e.Run.Dir, "values.yaml")
 	check(t, os.WriteFile(values, []byte("global: {hub: docker.io/istio, tag: "+istiod.Version+"}\n"), 0o600))
-	e.istiod = e.Istiod(t, values)
+	e.istiod = e.Istiod(t, istiod.Version, values)
 	e.injector = e.Injector(t, "testdata/config.yaml", injector.Options{Flags: e.Publishing(t, canary, delivered...)})
 	return e
 }

@@ -127,7 +127,7 @@ func setUp(t *testing.T) *stage.Stage {
 	t.Helper()
 	s := stage.New(t, root)
 	s.Guard(token)
-	s.Istiod(t, "testdata/values.yaml")
+	s.Istiod(t, istiod.Version, "testdata/values.yaml")
 	s.Oldest(t, istio17.Options{Revision: revision})
 	s.Injector(t, "testdata/config.yaml", injector.Options{})
 	makeNamespace(t, s)

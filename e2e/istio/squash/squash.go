@@ -1,0 +1,2 @@
+// Package squashv3 has nothing: see go.mod.
+package squashv3

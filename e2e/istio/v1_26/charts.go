@@ -1,0 +1,1 @@
+../istiod/charts.go
