@@ -47,7 +47,7 @@ e2e-istio: ## The part of e2e that runs beside real Istios: 1.7.8, 1.26.0, the n
 .PHONY: e2e-secrets
 e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, attacked; the copies, in 10,000 namespaces
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/secrets
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
 
 .PHONY: e2e-certificate
 e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
