@@ -38,6 +38,8 @@ type Property struct {
 	Placeholders bool
 	// Proxy tells what a pod's proxy would be told. It is asked only of pods that have one.
 	Proxy func(context.Context, *corev1.Pod) (any, error)
+	// Answered is shown each patch, ours and Istio's: no audit log has them. Several goroutines call it.
+	Answered func(namespace string, patch []byte)
 	// Counts tells whether a pod shows anything of the property: at least a quarter of them must.
 	Counts func(proxy any) bool
 
@@ -206,6 +208,7 @@ func (p *Property) call(ctx context.Context, url, namespace string, pod []byte) 
 	if len(review.Response.Patch) == 0 {
 		return pod, nil
 	}
+	p.Answered(namespace, review.Response.Patch)
 	patch, err := jsonpatch.DecodePatch(review.Response.Patch)
 	if err != nil {
 		return nil, err

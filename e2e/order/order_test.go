@@ -39,7 +39,8 @@ func TestCompare(t *testing.T) {
 			ours := serve(t, func([]byte) (bool, string) { return true, c.ours })
 			istio := serve(t, func(pod []byte) (bool, string) { return !strings.Contains(string(pod), c.refuses), "" })
 			property := Property{
-				Ours: ours, Istio: istio, Namespaces: []string{"any"}, client: http.DefaultClient,
+				Answered: func(string, []byte) {},
+				Ours:     ours, Istio: istio, Namespaces: []string{"any"}, client: http.DefaultClient,
 				Proxy: func(context.Context, *corev1.Pod) (any, error) { return "", nil },
 			}
 			if _, err := property.compare(t.Context(), 4); !c.want(err) { // a pod with no volumes of its own

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,6 +80,13 @@ func (s *Stage) Guard(token string, published ...string) {
 	s.canary = canary.New(token)
 	s.scene.Secrets, s.scene.Published = []string{TokenSecret}, published
 	s.Run.Seen = s.canary.Seen
+}
+
+// Answered is shown a webhook's patch for a pod of a namespace, by a test that calls webhooks itself.
+func (s *Stage) Answered(namespace string, patch []byte) {
+	if !slices.Contains(s.scene.Published, namespace) {
+		s.Run.Show(canary.Patches, patch)
+	}
 }
 
 // NoToken fails the test where the token is anywhere but in its Secrets. Of each of the kinds something must have been seen.

@@ -247,8 +247,9 @@ func waitsForNone(pod *corev1.Pod) error {
 func testOrder(t *testing.T, e *environment) {
 	property := order.Property{
 		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{both}, Placeholders: true,
-		Proxy:  func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.proxyOf(ctx, pod) },
-		Counts: func(found any) bool { p, ok := found.(*proxy); return ok && p.config["tracing"] != nil },
+		Answered: e.Answered,
+		Proxy:    func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.proxyOf(ctx, pod) },
+		Counts:   func(found any) bool { p, ok := found.(*proxy); return ok && p.config["tracing"] != nil },
 	}
 	property.Check(t, *pods)
 }

@@ -104,8 +104,9 @@ func effectOf(pod *corev1.Pod) effect {
 func testGenerated(t *testing.T, e *environment) {
 	property := order.Property{
 		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: []string{"order"}, Placeholders: true,
-		Proxy:  func(_ context.Context, pod *corev1.Pod) (any, error) { return effective(pod) },
-		Counts: func(proxy any) bool { return proxy != nil },
+		Answered: e.Answered,
+		Proxy:    func(_ context.Context, pod *corev1.Pod) (any, error) { return effective(pod) },
+		Counts:   func(proxy any) bool { return proxy != nil },
 	}
 	property.Check(t, *pods)
 }
