@@ -41,6 +41,9 @@ func Build(ctx context.Context, root, home string, compiling func()) (*Helm, err
 	return &Helm{binary: binary, chart: filepath.Join(root, "manifests", "chart", "lightstep-injector"), home: home}, nil
 }
 
+// Binary is Helm's path.
+func (h *Helm) Binary() string { return h.binary }
+
 // Template renders the chart without a cluster.
 func (h *Helm) Template(ctx context.Context, flags ...string) ([]*unstructured.Unstructured, error) {
 	output, err := h.Render(ctx, flags...)
