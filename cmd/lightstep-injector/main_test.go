@@ -71,10 +71,11 @@ func TestGolden(t *testing.T) {
 		"config-validate-problems":    "config validate testdata/config-with-problems.yaml",
 		"config-validate-missing":     "config validate testdata/missing.yaml",
 		"config-validate-no-argument": "config validate",
+		"check-argument":              "check shop",
 		"status-argument":             "status shop",
 		"status-bad-output":           "status -o wide",
 		"status-help":                 "status --help",
-		"unknown-command":             "check",
+		"unknown-command":             "inspect",
 	}
 	for name, args := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -66,14 +66,14 @@ func rootCommand(io streams) *cobra.Command {
 		Long: `Set up pods to report their spans to Lightstep satellites, or any OTLP backend, over TLS to your own CA.
 
 serve is the admission webhook that does it in a cluster. inject and explain do the same to manifests, without a cluster.
-status tells which pods of a cluster were missed.
+status tells which pods of a cluster were missed, and check whether the webhook can be called.
 
 Exit codes: 0 fine, 1 problems found, 2 wrong usage.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(io), injectCommand(io), explainCommand(io), statusCommand(io), renderCommand(io), configCommand(io), versionCommand(io),
+		serveCommand(io), injectCommand(io), explainCommand(io), statusCommand(io), checkCommand(io), renderCommand(io), configCommand(io), versionCommand(io),
 	)
 	return root
 }

@@ -9,26 +9,16 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
-	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 	"github.com/lightstep-injector/lightstep-injector/webhook/survey"
 )
 
-// The chart's ConfigMap, and its key.
-const (
-	configMapName = "lightstep-injector"
-	configMapKey  = "config.yaml"
-)
-
 // statusOptions are the flags of status.
 type statusOptions struct {
-	namespace, config, system string
+	namespace string
+	installed installation
 }
 
 func statusCommand(io streams) *cobra.Command {
@@ -49,8 +39,7 @@ Nothing is changed: the commands printed are for you to run. The exit code is 1 
 	output := addOutput(cmd, "table", "json", "yaml")
 	flags := cmd.Flags()
 	flags.StringVarP(&o.namespace, "namespace", "n", "", "`NAMESPACE` to look at (without it, every labelled one)")
-	flags.StringVar(&o.config, "config", "", "configuration `FILE` (without it, the ConfigMap "+configMapName+" of the injector's namespace)")
-	flags.StringVar(&o.system, "injector-namespace", "lightstep-system", "`NAMESPACE` of the injector itself")
+	o.installed.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return status(cmd.Context(), &o, output.value, io.out) }
 	return cmd
 }
@@ -72,11 +61,11 @@ func status(ctx context.Context, o *statusOptions, format string, out io.Writer)
 	if err != nil {
 		return err
 	}
-	config, from, err := o.configuration(ctx, c)
+	config, from, err := o.installed.configuration(ctx, c)
 	if err != nil {
 		return err
 	}
-	look := survey.Survey{Metadata: c.metadata, Secrets: c.core, Objects: c.objects, Store: snapshot.NewStore(config, o.system, version())}
+	look := survey.Survey{Metadata: c.metadata, Secrets: c.core, Objects: c.objects, Store: snapshot.NewStore(config, o.installed.namespace, version())}
 	findings, err := look.Look(ctx, o.namespace)
 	if err != nil {
 		return err
@@ -88,30 +77,6 @@ func status(ctx context.Context, o *statusOptions, format string, out io.Writer)
 		err = printValue(out, format, s)
 	}
 	return errors.Join(err, s.problems())
-}
-
-// configuration is the file's, or that of the chart's ConfigMap.
-func (o *statusOptions) configuration(ctx context.Context, c *cluster) (config *settings.Settings, from string, err error) {
-	if o.config != "" {
-		config, err = readConfiguration(o.config)
-		return config, o.config, err
-	}
-	from = fmt.Sprintf("ConfigMap %s -n %s", configMapName, o.system)
-	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(o.system).Get(ctx, configMapName, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, "", fmt.Errorf("read configuration: there is no %s: give the injector's own namespace with --injector-namespace, or its configuration with --config FILE", from)
-	case err != nil:
-		return nil, "", fmt.Errorf("read configuration %s: %w; --config FILE takes its place", from, err)
-	}
-	text, there, err := unstructured.NestedString(found.Object, "data", configMapKey)
-	if err != nil || !there {
-		return nil, "", fmt.Errorf("read configuration %s: it has no key %s", from, configMapKey)
-	}
-	if config, err = settings.Parse([]byte(text)); err != nil {
-		return nil, "", fmt.Errorf("read configuration %s: %w", from, err)
-	}
-	return config, from, nil
 }
 
 // problems is an error where anything is amiss.

@@ -291,12 +291,25 @@ func checkTags(tags map[string]string) error {
 	return nil
 }
 
+// WithoutSatellite names the profiles whose pods pass unchanged, since nothing says to whom they are to report.
+func (s *Settings) WithoutSatellite() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(s.profiles)) {
+		if s.profiles[name].withoutSatellite() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (p *compiledProfile) withoutSatellite() bool { return p.Satellite.Address == "" }
+
 // Advice lists what is valid but worth knowing, a line each.
 func (s *Settings) Advice() []string {
 	var advice []string
 	for _, name := range slices.Sorted(maps.Keys(s.profiles)) {
 		profile, field := s.profiles[name], "profiles."+name
-		if profile.Satellite.Address == "" {
+		if profile.withoutSatellite() {
 			advice = append(advice, field+".satellite.address is empty: pods pass unchanged until it is set to host:port")
 		}
 		if profile.AccessToken.Source != nil && len(profile.AccessToken.AllowedNamespaces) == 0 {

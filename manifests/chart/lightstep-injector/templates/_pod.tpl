@@ -11,6 +11,51 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* What every pod that runs the image has in its spec: who it is, where it may run, its configuration. */}}
+{{- define "lightstep-injector.podSpec" -}}
+serviceAccountName: {{ .Values.serviceAccount.name }}
+automountServiceAccountToken: true
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+volumes:
+- name: config
+  configMap: {name: lightstep-injector}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* And in its container. */}}
+{{- define "lightstep-injector.containerSpec" -}}
+image: {{ include "lightstep-injector.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+volumeMounts:
+- {name: config, mountPath: /etc/lightstep-injector/config, readOnly: true}
+{{- end -}}
+
 {{/* Over nodes: the replicas of one roll-out among themselves. */}}
 {{- define "lightstep-injector.spread" -}}
 - topologyKey: kubernetes.io/hostname
@@ -35,10 +80,14 @@ podAntiAffinity:
           {{- include "lightstep-injector.selector" . | nindent 10 }}
 {{- end -}}
 
+{{- define "lightstep-injector.configFlag" -}}
+--config=/etc/lightstep-injector/config/config.yaml
+{{- end -}}
+
 {{/* The arguments of serve. */}}
 {{- define "lightstep-injector.arguments" -}}
 - serve
-- --config=/etc/lightstep-injector/config/config.yaml
+- {{ include "lightstep-injector.configFlag" . }}
 - --listen=:{{ .Values.ports.webhook }}
 - --metrics-listen=:{{ .Values.ports.metrics }}
 - --health-listen=:{{ .Values.ports.health }}
