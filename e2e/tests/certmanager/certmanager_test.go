@@ -167,6 +167,7 @@ func (e *environment) toSelfManaged(t *testing.T) {
 	if len(left.Items) != 0 {
 		t.Errorf("there is still %d of cert-manager's certificates", len(left.Items))
 	}
+	e.secret(t, rootName) // which cert-manager leaves there
 }
 
 // toCertManager: the injector no longer writes. The CA of its last certificate is trusted until it expires.
