@@ -25,10 +25,15 @@ func NewInstalled(ctx context.Context, c *cluster.Cluster, run *cluster.Run, opt
 		return nil, fmt.Errorf("find the chart's Service: %w", err)
 	}
 	i.listen = net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
-	deployment, err := c.Client.AppsV1().Deployments(Namespace).Get(ctx, Name, metav1.GetOptions{})
+	return i, i.TakeArguments(ctx)
+}
+
+// TakeArguments has the next start take the arguments that the chart's Deployment has by then.
+func (i *Injector) TakeArguments(ctx context.Context) error {
+	deployment, err := i.cluster.Client.AppsV1().Deployments(Namespace).Get(ctx, Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("find the chart's Deployment: %w", err)
+		return fmt.Errorf("find the chart's Deployment: %w", err)
 	}
 	i.arguments = deployment.Spec.Template.Spec.Containers[0].Args
-	return i, nil
+	return nil
 }

@@ -196,7 +196,10 @@ func TestValues(t *testing.T) {
 		{"certificate.secretName=mine", func(r *rendered) bool { return strings.HasSuffix(args(r), "--tls-secret=mine --self-signed") }},
 		{"certificate.mode=existing", func(r *rendered) bool { return strings.HasSuffix(args(r), "--tls-secret=lightstep-injector-tls") }},
 		{"certificate.mode=certManager,certificate.secretName=mine", func(r *rendered) bool {
-			return strings.HasSuffix(args(r), "--tls-secret=mine") && r.webhook.Annotations["cert-manager.io/inject-ca-from"] == "lightstep-system/lightstep-injector"
+			return strings.HasSuffix(args(r), "--tls-secret=mine") && r.webhook.Annotations["cert-manager.io/inject-ca-from"] == "lightstep-system/lightstep-injector-root"
+		}},
+		{"certificate.mode=certManager,certificate.issuerRef.name=yours", func(r *rendered) bool {
+			return r.webhook.Annotations["cert-manager.io/inject-ca-from"] == "lightstep-system/lightstep-injector"
 		}},
 		{"serviceAccount.name=mine", func(r *rendered) bool { return r.pod().ServiceAccountName == "mine" }},
 		{"webhook.failurePolicy=Fail,webhook.timeoutSeconds=9", func(r *rendered) bool {
