@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -85,7 +86,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) writer(skew time.Duration) *Writer {
 	return &Writer{
 		Secrets: w.client.CoreV1(), Configurations: w.client.AdmissionregistrationV1(), Namespace: space, Name: name, Host: host,
-		Propagation: minute, Log: quiet(), Now: func() time.Time { return w.now.Add(skew) },
+		Propagation: minute, Owners: func(context.Context) []metav1.OwnerReference { return nil }, Log: quiet(), Now: func() time.Time { return w.now.Add(skew) },
 	}
 }
 

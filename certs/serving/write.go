@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
+	metaapplyv1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
 // manager is the field manager of every write but the first.
@@ -47,6 +48,10 @@ func (w *Writer) create(ctx context.Context, data map[string][]byte) error {
 		WithLabels(map[string]string{"app.kubernetes.io/managed-by": manager}).
 		WithType(corev1.SecretTypeTLS).
 		WithData(data)
+	for _, owner := range w.Owners(ctx) {
+		config.WithOwnerReferences(metaapplyv1.OwnerReference().
+			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+	}
 	_, err := w.Secrets.Secrets(w.Namespace).Apply(ctx, config, metav1.ApplyOptions{FieldManager: manager + "-" + string(uuid.NewUUID())})
 	return err
 }

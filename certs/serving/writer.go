@@ -26,9 +26,11 @@ type Writer struct {
 	Host string
 	// Propagation is how long a change takes, at most, to be known to every API server and every replica.
 	Propagation time.Duration
-	Reader      *Reader
-	Published   *Published
-	Log         *zap.Logger
+	// Owners are those with whose end the Secret is to go.
+	Owners    func(context.Context) []metav1.OwnerReference
+	Reader    *Reader
+	Published *Published
+	Log       *zap.Logger
 	// Now is the clock.
 	Now func() time.Time
 

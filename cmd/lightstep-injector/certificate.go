@@ -58,7 +58,7 @@ func newCertificate(c *cluster, o *certificateOptions, log *zap.Logger) (*certif
 	if o.selfSigned {
 		writer := &serving.Writer{
 			Secrets: c.core, Configurations: c.webhooks, Namespace: namespace, Name: o.secret, Host: "lightstep-injector." + namespace + ".svc",
-			Propagation: o.propagation, Reader: reader, Published: published, Log: log, Now: time.Now,
+			Propagation: o.propagation, Owners: c.owners, Reader: reader, Published: published, Log: log, Now: time.Now,
 		}
 		made.lead = writer.Lead
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/dynamic"
@@ -96,6 +98,18 @@ func connect() (*cluster, error) {
 	return c, nil
 }
 
+// owners are those with whose end goes what the injector makes in its own namespace for itself: its Deployment, so that nothing is
+// left when the chart is uninstalled. Where there is none, or it cannot be seen, nobody is.
+func (c *cluster) owners(ctx context.Context) []metav1.OwnerReference {
+	const name = "lightstep-injector"
+	kind := appsv1.SchemeGroupVersion.WithKind("Deployment")
+	found, err := c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource("deployments")).Namespace(ownNamespace()).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil
+	}
+	return []metav1.OwnerReference{{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: name, UID: found.UID}}
+}
+
 // newLease makes what the replicas stand for. Outside a pod, where nothing says which namespace is the injector's own, it is
 // in the namespace default.
 func newLease(c *cluster, log *zap.Logger) *leader.Lease {
@@ -105,6 +119,7 @@ func newLease(c *cluster, log *zap.Logger) *leader.Lease {
 		Namespace: cmp.Or(ownNamespace(), "default"),
 		Name:      "lightstep-injector",
 		Identity:  host + "_" + string(uuid.NewUUID()),
+		Owners:    c.owners,
 		Log:       log,
 	}
 }

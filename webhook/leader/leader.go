@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
@@ -28,18 +29,31 @@ type Lease struct {
 	Namespace, Name string
 	// Identity tells this process from the others.
 	Identity string
-	Log      *zap.Logger
+	// Owners are those with whose end the lease is to go.
+	Owners func(context.Context) []metav1.OwnerReference
+	Log    *zap.Logger
 }
 
 // Lead runs the task while this process leads, until the context ends. A lease that is lost ends the task, and the process
 // stands again; when it ends by itself, the lease is handed back.
 func (l *Lease) Lead(ctx context.Context, task func(context.Context)) error {
 	for ctx.Err() == nil {
+		l.create(ctx)
 		if err := l.term(ctx, task); err != nil {
 			return fmt.Errorf("stand for lease %s/%s: %w", l.Namespace, l.Name, err)
 		}
 	}
 	return nil
+}
+
+// create makes the lease where there is none, since client-go would make it without owners. Where that fails, client-go tries, and
+// says why.
+func (l *Lease) create(ctx context.Context) {
+	if owners := l.Owners(ctx); len(owners) > 0 {
+		_, _ = l.Client.Leases(l.Namespace).Create(ctx, &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name, OwnerReferences: owners},
+		}, metav1.CreateOptions{})
+	}
 }
 
 // term stands once. It returns when the task has, so that there is never more than one of it.

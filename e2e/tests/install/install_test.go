@@ -56,7 +56,7 @@ func (e *environment) accepted(t *testing.T) {
 		"much": {
 			"--set", address, "--set", "hostNetwork=true,priorityClassName=p,image.pullSecrets={a},podLabels.a=b,podAnnotations.c=d,nodeSelector.e=f",
 			"--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDRs={10.0.0.0/28},tolerations[0].operator=Exists,goMemoryLimit=",
-			"--set", "certificate.selfManaged=true,webhook.failurePolicy=Fail,config.istio.manage=true",
+			"--set", "webhook.failurePolicy=Fail,config.istio.manage=true",
 		},
 	} {
 		text, err := e.helm.Render(t.Context(), flags...)
@@ -71,7 +71,7 @@ func (e *environment) accepted(t *testing.T) {
 func (e *environment) nothingSet(t *testing.T) {
 	notes := e.upgrade(t)
 	for _, says := range []string{
-		"--set config.profiles.default.satellite.address=HOST:PORT", "--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls",
+		"--set config.profiles.default.satellite.address=HOST:PORT", "It makes its own certificate",
 		"kubectl create secret generic lightstep.cacert -n lightstep-system", "Pods that already run are not touched", "kubectl rollout restart",
 		"kubectl label namespace NAMESPACE lightstep.com/injection=enabled", "kubectl delete mutatingwebhookconfiguration " + webhook,
 		"kubectl delete secret -A -l lightstep.com/managed=distribute",
@@ -84,7 +84,13 @@ func (e *environment) nothingSet(t *testing.T) {
 	stage.Check(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	stage.Check(t, os.WriteFile(file, ca.PEM, 0o600))
-	notes = e.upgrade(t, "--set", address, "--set-file", "certificate.caBundle="+file, "--set", "config.profiles.default.caCertificate.source=null")
+	notes = e.upgrade(t, "--set", "certificate.mode=existing")
+	for _, says := range []string{"--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls"} {
+		if !strings.Contains(notes, says) {
+			t.Errorf("with a certificate that is there the notes do not say %q:\n%s", says, notes)
+		}
+	}
+	notes = e.upgrade(t, "--set", address, "--set", "certificate.mode=existing", "--set-file", "certificate.caBundle="+file, "--set", "config.profiles.default.caCertificate.source=null")
 	if strings.Contains(notes, "address=HOST:PORT") || strings.Contains(notes, "--set-file") || !strings.Contains(notes, "lightstep.cacert there are your own work") {
 		t.Errorf("with values set the notes say:\n%s", notes)
 	}
@@ -230,7 +236,7 @@ func (e *environment) away(t *testing.T) {
 	}
 }
 
-// uninstalled: nothing of the chart's is left.
+// uninstalled: nothing of the chart's is left, nor of what the injector has made for itself.
 func (e *environment) uninstalled(t *testing.T) {
 	stage.Check(t, e.helm.Uninstall(t.Context(), e.Cluster))
 	kinds := strings.Fields(e.kubectl(t, "api-resources", "--verbs=list", "-o", "name"))
@@ -241,6 +247,14 @@ func (e *environment) uninstalled(t *testing.T) {
 		}
 		return nil
 	})
+	for _, kind := range []string{"secret/lightstep-injector-tls", "lease/lightstep-injector"} {
+		stage.Eventually(t, func(context.Context) error { // the garbage collector's work
+			if left := e.kubectl(t, "get", kind, "-n", own, "-o", "name", "--ignore-not-found"); left != "" {
+				return fmt.Errorf("there is still %s", left)
+			}
+			return nil
+		})
+	}
 	_, err := e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), webhook, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("the webhook configuration: %v", err)

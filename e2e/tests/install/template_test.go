@@ -75,7 +75,7 @@ func TestWebhook(t *testing.T) {
 	stage.Check(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	stage.Check(t, os.WriteFile(file, ca.PEM, 0o600))
-	if got := render(t, helm, "--set-file", "certificate.caBundle="+file).webhook.Webhooks[0].ClientConfig.CABundle; string(got) != string(ca.PEM) {
+	if got := render(t, helm, "--set", "certificate.mode=existing", "--set-file", "certificate.caBundle="+file).webhook.Webhooks[0].ClientConfig.CABundle; string(got) != string(ca.PEM) {
 		t.Errorf("the caBundle is %s", got)
 	}
 	elsewhere := render(t, helm, "--namespace", "elsewhere").webhook.Webhooks[0]
@@ -170,7 +170,11 @@ func TestValues(t *testing.T) {
 		{"podLabels.a=b,podAnnotations.c=d", func(r *rendered) bool {
 			return r.deployment.Spec.Template.Labels["a"] == "b" && r.deployment.Spec.Template.Annotations["c"] == "d"
 		}},
-		{"certificate.existingSecret=mine", func(r *rendered) bool { return r.pod().Volumes[1].Secret.SecretName == "mine" }},
+		{"certificate.secretName=mine", func(r *rendered) bool { return strings.HasSuffix(args(r), "--tls-secret=mine --self-signed") }},
+		{"certificate.mode=existing", func(r *rendered) bool { return strings.HasSuffix(args(r), "--tls-secret=lightstep-injector-tls") }},
+		{"certificate.mode=certManager,certificate.secretName=mine", func(r *rendered) bool {
+			return strings.HasSuffix(args(r), "--tls-secret=mine") && r.webhook.Annotations["cert-manager.io/inject-ca-from"] == "lightstep-system/lightstep-injector"
+		}},
 		{"serviceAccount.name=mine", func(r *rendered) bool { return r.pod().ServiceAccountName == "mine" }},
 		{"webhook.failurePolicy=Fail,webhook.timeoutSeconds=9", func(r *rendered) bool {
 			return *r.webhook.Webhooks[0].FailurePolicy == admissionv1.Fail && *r.webhook.Webhooks[0].TimeoutSeconds == 9
@@ -195,35 +199,38 @@ func TestValues(t *testing.T) {
 func TestRefusedValues(t *testing.T) {
 	helm := buildHelm(t)
 	for set, names := range map[string]string{
-		"replicas=two":                "/replicas",
-		"image=x":                     "/image",
-		"image.name=x":                "'name'",
-		"image.digest=abc":            "/image/digest",
-		"image.pullPolicy=Sometimes":  "/image/pullPolicy",
-		"image.pullSecrets={A}":       "/image/pullSecrets/0",
-		"logLevel=loud":               "/logLevel",
-		"ports.webhook=0":             "/ports/webhook",
-		"ports.https=1":               "'https'",
-		"resources=x":                 "/resources",
-		"goMemoryLimit=200Mi":         "/goMemoryLimit",
-		"priorityClassName=1":         "/priorityClassName",
-		"hostNetwork=yes":             "/hostNetwork",
-		"nodeSelector=x":              "/nodeSelector",
-		"tolerations=x":               "/tolerations",
-		"affinity=x":                  "/affinity",
-		"topologySpreadConstraints=x": "/topologySpreadConstraints",
-		"podLabels.a=1":               "/podLabels/a",
-		"podAnnotations.a=true":       "/podAnnotations/a",
-		"certificate.existingSecret=": "/certificate/existingSecret",
-		"certificate.caBundle=x":      "/certificate/caBundle",
-		"certificate.selfManaged=true,certificate.caBundle=-----BEGIN CERTIFICATE-----": "certificate.caBundle",
-		"webhook.failurePolicy=ignore":       "/webhook/failurePolicy",
-		"webhook.timeoutSeconds=31":          "/webhook/timeoutSeconds",
-		"webhook.reinvocationPolicy=Never":   "'reinvocationPolicy'",
-		"networkPolicy.enabled=1":            "/networkPolicy/enabled",
-		"networkPolicy.apiServerCIDRs={x}":   "/networkPolicy/apiServerCIDRs/0",
-		"networkPolicy.metricsFrom={x}":      "/networkPolicy/metricsFrom/0",
-		"networkPolicy.apiServerCIDR=1.1/16": "'apiServerCIDR'",
+		"replicas=two":                 "/replicas",
+		"image=x":                      "/image",
+		"image.name=x":                 "'name'",
+		"image.digest=abc":             "/image/digest",
+		"image.pullPolicy=Sometimes":   "/image/pullPolicy",
+		"image.pullSecrets={A}":        "/image/pullSecrets/0",
+		"logLevel=loud":                "/logLevel",
+		"ports.webhook=0":              "/ports/webhook",
+		"ports.https=1":                "'https'",
+		"resources=x":                  "/resources",
+		"goMemoryLimit=200Mi":          "/goMemoryLimit",
+		"priorityClassName=1":          "/priorityClassName",
+		"hostNetwork=yes":              "/hostNetwork",
+		"nodeSelector=x":               "/nodeSelector",
+		"tolerations=x":                "/tolerations",
+		"affinity=x":                   "/affinity",
+		"topologySpreadConstraints=x":  "/topologySpreadConstraints",
+		"podLabels.a=1":                "/podLabels/a",
+		"podAnnotations.a=true":        "/podAnnotations/a",
+		"certificate.mode=selfSigned":  "/certificate/mode",
+		"certificate.secretName=":      "/certificate/secretName",
+		"certificate.existingSecret=x": "'existingSecret'",
+		"certificate.caBundle=x":       "/certificate/caBundle",
+		"certificate.caBundle=-----BEGIN CERTIFICATE-----":                      "certificate.caBundle",
+		"certificate.mode=certManager,certificate.issuerRef.kind=ClusterIssuer": "/certificate/issuerRef",
+		"webhook.failurePolicy=ignore":                                          "/webhook/failurePolicy",
+		"webhook.timeoutSeconds=31":                                             "/webhook/timeoutSeconds",
+		"webhook.reinvocationPolicy=Never":                                      "'reinvocationPolicy'",
+		"networkPolicy.enabled=1":                                               "/networkPolicy/enabled",
+		"networkPolicy.apiServerCIDRs={x}":                                      "/networkPolicy/apiServerCIDRs/0",
+		"networkPolicy.metricsFrom={x}":                                         "/networkPolicy/metricsFrom/0",
+		"networkPolicy.apiServerCIDR=1.1/16":                                    "'apiServerCIDR'",
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := helm.Template(t.Context(), "--set", set)

@@ -146,18 +146,18 @@ func renderCases(t *testing.T) []renderCase {
 		{"listed namespaces without policies", append(set("distribution.namespaces={a,b}"), "--kube-version", "1.28.0"), listed},
 		{"listed namespaces", set("distribution.namespaces={a,b}"), listedAndFenced},
 
-		{"its own certificate", set("certificate.selfManaged=true"), managed},
-		{"its own certificate, no source", set("certificate.selfManaged=true", ca+".source=null"), managedAlone},
-		{"its own certificate without policies", append(set("certificate.selfManaged=true"), "--kube-version", "1.29.0"), copiesNothing()},
+		{"its own certificate", set("certificate.mode=selfManaged"), managed},
+		{"its own certificate, no source", set("certificate.mode=selfManaged", ca+".source=null"), managedAlone},
+		{"its own certificate without policies", append(set("certificate.mode=selfManaged"), "--kube-version", "1.29.0"), copiesNothing()},
 
 		{"Istio's kinds", []string{"--api-versions", "networking.istio.io/v1beta1"}, beside(istioSpace)},
 		{"Istio elsewhere", set("config.istio.namespaces={mesh-a,mesh-b}"), beside("mesh-a", "mesh-b")},
 		{"Istio nowhere", []string{"--set-json", "config.istio.namespaces=[]", "--api-versions", "networking.istio.io/v1beta1"}, byDefault()},
 	}
 	for i := range unmanaged {
-		unmanaged[i].flags = append(set("certificate.selfManaged=false"), unmanaged[i].flags...)
+		unmanaged[i].flags = append(set("certificate.mode=existing"), unmanaged[i].flags...)
 	}
-	return append(unmanaged, renderCase{"nothing set", nil, byDefault()})
+	return append(unmanaged, renderCase{"nothing set", nil, managed}, renderCase{"by cert-manager", set("certificate.mode=certManager"), byDefault()})
 }
 
 // TestRenderedIsRead: the program reads the configuration that is rendered, and so knows every key that the chart does.

@@ -35,6 +35,7 @@ func everywhere() []string {
 // atHome are those that it has in its own namespace only.
 func atHome() []string {
 	return []string{
+		"apps/deployments [lightstep-injector]: get",
 		"coordination.k8s.io/leases [lightstep-injector]: get update",
 		"coordination.k8s.io/leases: create",
 		"secrets [lightstep-injector-tls]: create get list patch watch",

@@ -28,6 +28,11 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* "true" where the injector writes its own certificate: what it may write then takes policies to fence. */}}
+{{- define "lightstep-injector.selfManaged" -}}
+{{- and (eq .Values.certificate.mode "selfManaged") (eq (include "lightstep-injector.policies" .) "true") -}}
+{{- end -}}
+
 {{/* values.config as a map, as YAML. */}}
 {{- define "lightstep-injector.written" -}}
 {{- $config := .Values.config -}}

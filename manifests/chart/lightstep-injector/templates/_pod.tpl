@@ -43,6 +43,8 @@ podAntiAffinity:
 - --metrics-listen=:{{ .Values.ports.metrics }}
 - --health-listen=:{{ .Values.ports.health }}
 - --log-level={{ .Values.logLevel }}
-- --tls-cert-file=/etc/lightstep-injector/tls/tls.crt
-- --tls-key-file=/etc/lightstep-injector/tls/tls.key
+- --tls-secret={{ .Values.certificate.secretName }}
+{{- if eq (include "lightstep-injector.selfManaged" .) "true" }}
+- --self-signed
+{{- end }}
 {{- end -}}

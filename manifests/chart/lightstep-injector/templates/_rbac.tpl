@@ -9,7 +9,8 @@
   verbs: [create, patch]
 {{- end -}}
 
-{{/* In the injector's own namespace: the lease by which one replica leads, the sources, the certificate. */}}
+{{/* In the injector's own namespace: the lease by which one replica leads, the sources, the certificate, and the Deployment,
+     which owns what is made here. */}}
 {{- define "lightstep-injector.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -18,6 +19,10 @@
   resources: [leases]
   resourceNames: [lightstep-injector]
   verbs: [get, update]
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [lightstep-injector]
+  verbs: [get]
 {{- if .model.distribution }}
 - apiGroups: [""]
   resources: [secrets]
@@ -29,8 +34,8 @@
 {{- end }}
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [lightstep-injector-tls]
-  verbs: {{ ternary "[create, get, list, patch, watch]" "[list, watch]" (and .model.policies .values.certificate.selfManaged) }}
+  resourceNames: {{ list .secret | toJson }}
+  verbs: {{ ternary "[create, get, list, patch, watch]" "[list, watch]" .selfManaged }}
 {{- end -}}
 
 {{/* In Istio's namespaces: its ConfigMaps, whose names hold revisions, which no selector knows. */}}
