@@ -40,7 +40,7 @@ func run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	h := &handler{dir: *dir}
+	h := &handler{dir: *dir, seen: seen{map[string]bool{}, map[string]bool{}}}
 	defer h.close()
 	server := &http.Server{Addr: *listen, Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })

@@ -30,9 +30,10 @@ type prometheus struct {
 	groups  []*rules.Group
 	now     time.Time
 	scraped map[string]scraped // of each target, the last time
+	seen    seen
 }
 
-func newPrometheus(dir string, now time.Time, content []byte) (*prometheus, error) {
+func newPrometheus(dir string, now time.Time, content []byte, seen seen) (*prometheus, error) {
 	options := tsdb.DefaultOptions()
 	options.WALSegmentSize = -1 // nothing is to outlive the process
 	db, err := tsdb.Open(filepath.Join(dir, "tsdb"), promslog.NewNopLogger(), nil, options, nil)
@@ -40,7 +41,7 @@ func newPrometheus(dir string, now time.Time, content []byte) (*prometheus, erro
 		return nil, fmt.Errorf("open the storage: %w", err)
 	}
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1_000_000, Timeout: time.Minute, Parser: parser.NewParser(parser.Options{})})
-	p := &prometheus{db: db, query: rules.EngineQueryFunc(engine, db), now: now, scraped: map[string]scraped{}}
+	p := &prometheus{db: db, query: rules.EngineQueryFunc(engine, db), now: now, scraped: map[string]scraped{}, seen: seen}
 	file := filepath.Join(dir, "rules.yaml")
 	if err := errors.Join(os.WriteFile(file, content, 0o600), p.load(file)); err != nil {
 		return nil, errors.Join(err, db.Close())

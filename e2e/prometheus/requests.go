@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +23,11 @@ type handler struct {
 	mu         sync.Mutex
 	prometheus *prometheus // of the latest start
 	data       string      // its folder
+	seen       seen
 }
+
+// seen is what was scraped in all the starts.
+type seen struct{ families, series map[string]bool }
 
 func (h *handler) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -30,6 +36,7 @@ func (h *handler) routes() http.Handler {
 	handle(h, mux, "POST /advance", h.advance)
 	handle(h, mux, "POST /query", h.query)
 	handle(h, mux, "POST /names", h.names)
+	handle(h, mux, "POST /scraped", h.scraped)
 	return mux
 }
 
@@ -69,7 +76,7 @@ func (h *handler) start(_ *http.Request, request *startRequest) (_ nothing, err 
 	if h.data, err = os.MkdirTemp(h.dir, "data-"); err != nil {
 		return nothing{}, err
 	}
-	h.prometheus, err = newPrometheus(h.data, request.At, request.Rules)
+	h.prometheus, err = newPrometheus(h.data, request.At, request.Rules, h.seen)
 	return nothing{}, err
 }
 
@@ -161,4 +168,14 @@ func (h *handler) names(_ *http.Request, request *queryRequest) ([]string, error
 		return nil
 	})
 	return names, err
+}
+
+// scrapedAnswer has the names of all that was ever scraped: of families, as a type is given to them, and of series.
+type scrapedAnswer struct {
+	Families []string `json:"families"`
+	Series   []string `json:"series"`
+}
+
+func (h *handler) scraped(*http.Request, *nothing) (scrapedAnswer, error) {
+	return scrapedAnswer{slices.Sorted(maps.Keys(h.seen.families)), slices.Sorted(maps.Keys(h.seen.series))}, nil
 }

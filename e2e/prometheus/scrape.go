@@ -94,6 +94,10 @@ func (p *prometheus) append(appender storage.Appender, t *target, body []byte, c
 			return found, nil
 		case err != nil:
 			return nil, err
+		case entry == textparse.EntryType:
+			family, _ := parser.Type()
+			p.seen.families[string(family)] = true
+			continue
 		case entry != textparse.EntrySeries:
 			continue
 		}
@@ -103,6 +107,7 @@ func (p *prometheus) append(appender storage.Appender, t *target, body []byte, c
 		key := string(text)
 		series = t.label(series)
 		found[key] = series
+		p.seen.series[series.Get(labels.MetricName)] = true
 		if _, err := appender.Append(0, series, p.now.UnixMilli(), sample); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
