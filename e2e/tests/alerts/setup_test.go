@@ -93,8 +93,10 @@ func (e *environment) installKinds(t *testing.T) {
 	kinds := filepath.Join(operator.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_")
 	istio := filepath.Join(module(t, filepath.Join(root, "e2e", "istio", "istiod"), "istio.io/istio").Dir, "manifests", "charts", "base", "files", "crd-all.gen.yaml")
 	e.kubectl(t, "apply", "--server-side", "-f", kinds+"podmonitors.yaml", "-f", kinds+"prometheusrules.yaml", "-f", istio)
-	e.kubectl(t, "wait", "--for=condition=Established", "--timeout=30s", "crd/podmonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com",
-		"crd/telemetries.telemetry.istio.io", "crd/serviceentries.networking.istio.io", "crd/destinationrules.networking.istio.io")
+	stage.Eventually(t, func(ctx context.Context) error { // they are served a moment later
+		_, err := e.try(ctx, "get", "podmonitors,prometheusrules,telemetries.telemetry.istio.io,serviceentries.networking.istio.io,destinationrules.networking.istio.io", "-A")
+		return err
+	})
 }
 
 // downloaded is a Go module that is on this machine.
@@ -215,15 +217,21 @@ func (e *environment) gone(t *testing.T, metric string) {
 // kubectl runs it, and returns what it prints.
 func (e *environment) kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), e.Cluster.Kubectl, args...)
+	output, err := e.try(t.Context(), args...)
+	stage.Check(t, err)
+	return output
+}
+
+func (e *environment) try(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, e.Cluster.Kubectl, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig, "KUBECACHEDIR="+filepath.Dir(e.Config))
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	output, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("kubectl %s: %v: %s%s", strings.Join(args, " "), err, output, complaint.String())
+		err = fmt.Errorf("kubectl %s: %w: %s%s", strings.Join(args, " "), err, output, complaint.String())
 	}
-	return string(output)
+	return string(output), err
 }
 
 const (
