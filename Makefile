@@ -4,7 +4,7 @@
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 
-modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 tools
+modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 e2e/prometheus tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
