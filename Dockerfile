@@ -8,7 +8,7 @@ WORKDIR /src
 # With .git: the version and the commit that the program tells are those that Go finds there.
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    ["go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", "/out/lightstep-injector", "./cmd/lightstep-injector"]
+    ["/usr/local/go/bin/go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", "/out/lightstep-injector", "./cmd/lightstep-injector"]
 
 # The program and nothing else: it trusts the API server's CA, which its account or its kubeconfig brings, and no other.
 FROM scratch

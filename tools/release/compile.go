@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -69,7 +70,7 @@ func (c *compilation) follow(ctx context.Context, command instructions.Command) 
 func (c *compilation) run(ctx context.Context, command *instructions.RunCommand) error {
 	args := slices.Clone([]string(command.CmdLine))
 	output := slices.Index(args, "-o") + 1
-	if command.PrependShell || len(args) < 2 || args[0] != "go" || args[1] != "build" || output == 0 || output == len(args) {
+	if command.PrependShell || len(args) < 2 || path.Base(args[0]) != "go" || args[1] != "build" || output == 0 || output == len(args) {
 		return refused(command, `it is RUN ["go", "build", …, "-o", FILE, …]`)
 	}
 	for _, mount := range instructions.GetMounts(command) {
