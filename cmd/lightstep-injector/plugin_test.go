@@ -15,6 +15,7 @@ func TestPlugin(t *testing.T) {
 	}{
 		{"/usr/local/bin/kubectl-lightstep --help", exitFine, "Usage:\n  kubectl lightstep [command]"},
 		{"kubectl-lightstep.exe status --help", exitFine, "Usage:\n  kubectl lightstep status [flags]"},
+		{"kubectl-lightstep status --help", exitFine, "Examples:\n  kubectl lightstep status\n"},
 		{"kubectl-lightstep inject", exitUsage, "Run 'kubectl lightstep inject --help' for usage."},
 		{"kubectl_complete-lightstep inject -o ", exitFine, "yaml\njson\ndiff\n"},
 		{"kubectl_complete-lightstep stat", exitFine, "status\t"},

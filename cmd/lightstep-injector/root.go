@@ -78,5 +78,14 @@ Exit codes: 0 fine, 1 problems found, 2 wrong usage.`,
 	root.AddCommand(
 		serveCommand(io), injectCommand(io), explainCommand(io), statusCommand(io), renderCommand(io), configCommand(io), versionCommand(io),
 	)
+	nameExamples(root, name)
 	return root
+}
+
+// nameExamples has the commands' examples call the program as it was called.
+func nameExamples(cmd *cobra.Command, name string) {
+	cmd.Example = strings.ReplaceAll(cmd.Example, "lightstep-injector ", name+" ")
+	for _, child := range cmd.Commands() {
+		nameExamples(child, name)
+	}
 }
