@@ -22,22 +22,25 @@ const noAssertion = "NOASSERTION"
 // licences tells the licence of a module, by the text that it ships.
 type licences struct {
 	classifier *classifier.Classifier
-	// folders are the modules', by their path.
-	folders map[string]string
+	// told are those of the modules that it was asked about: reading takes its time, and all programs have most modules in common.
+	told map[debug.Module]string
 }
 
-// newLicences finds the folders of a program's modules, and Go's own. They were fetched when it was compiled.
-func newLicences(ctx context.Context, source, goVersion string, program *debug.BuildInfo) (*licences, error) {
+func newLicences() (*licences, error) {
 	known, err := assets.DefaultClassifier()
 	if err != nil {
 		return nil, fmt.Errorf("load the licences that can be told: %w", err)
 	}
-	l := &licences{classifier: known, folders: map[string]string{program.Main.Path: source}}
+	return &licences{classifier: known, told: map[debug.Module]string{}}, nil
+}
+
+// foldersOf are those of a program's modules and of Go's own packages, by their path. They were fetched when it was compiled.
+func foldersOf(ctx context.Context, source, goVersion string, program *debug.BuildInfo) (map[string]string, error) {
 	root, err := outputOf(goCommand(ctx, source, goVersion, nil, "env", "GOROOT"))
 	if err != nil {
 		return nil, err
 	}
-	l.folders[standardLibrary] = strings.TrimSpace(root)
+	folders := map[string]string{program.Main.Path: source, standardLibrary: strings.TrimSpace(root)}
 	args := []string{"mod", "download", "-json"}
 	for _, module := range program.Deps {
 		args = append(args, module.Path+"@"+module.Version)
@@ -50,19 +53,28 @@ func newLicences(ctx context.Context, source, goVersion string, program *debug.B
 	for {
 		var module struct{ Path, Dir string }
 		if err := decoder.Decode(&module); errors.Is(err, io.EOF) {
-			return l, nil
+			return folders, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("read what go mod download prints: %w", err)
 		}
-		l.folders[module.Path] = module.Dir
+		folders[module.Path] = module.Dir
 	}
 }
 
-// of is an SPDX expression for all licences that the files of a module's root are the text of.
-func (l *licences) of(module string) (string, error) {
+// of is an SPDX expression for all licences that the files in a module's folder are the text of.
+func (l *licences) of(module *debug.Module, folder string) (string, error) {
+	if told, there := l.told[*module]; there {
+		return told, nil
+	}
+	licence, err := l.read(folder)
+	l.told[*module] = licence
+	return licence, err
+}
+
+func (l *licences) read(folder string) (string, error) {
 	var found []string
 	for _, pattern := range []string{"LICENSE*", "LICENCE*", "COPYING*"} {
-		files, err := filepath.Glob(filepath.Join(l.folders[module], pattern))
+		files, err := filepath.Glob(filepath.Join(folder, pattern))
 		if err != nil {
 			return "", err
 		}

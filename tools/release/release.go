@@ -92,6 +92,10 @@ func (o *options) allow(ctx context.Context, source string) error {
 
 // programs makes the program for each platform, its SBOM, and on Linux its image.
 func (o *options) programs(ctx context.Context, source, temporary string) (images []mutate.IndexAddendum, noted *build, err error) {
+	licences, err := newLicences()
+	if err != nil {
+		return nil, nil, err
+	}
 	for i := range o.platforms {
 		platform := &o.platforms[i]
 		stage := filepath.Join(temporary, platform.OS, platform.Architecture)
@@ -105,7 +109,7 @@ func (o *options) programs(ctx context.Context, source, temporary string) (image
 		if err := copyFile(compiled, file, noted.created); err != nil {
 			return nil, nil, err
 		}
-		if err := writeSBOM(ctx, source, file); err != nil {
+		if err := licences.writeSBOM(ctx, source, file); err != nil {
 			return nil, nil, err
 		}
 		if platform.OS != "linux" {

@@ -52,8 +52,8 @@ func readBuild(program string) (*build, error) {
 }
 
 // writeSBOM writes, beside a program, what is in it: an SPDX document of its modules as Go has noted them in it.
-func writeSBOM(ctx context.Context, source, program string) error {
-	document, err := describe(ctx, source, program)
+func (l *licences) writeSBOM(ctx context.Context, source, program string) error {
+	document, err := l.describe(ctx, source, program)
 	if err != nil {
 		return fmt.Errorf("SBOM of %s: %w", filepath.Base(program), err)
 	}
@@ -68,7 +68,7 @@ func writeSBOM(ctx context.Context, source, program string) error {
 	return file.Close()
 }
 
-func describe(ctx context.Context, source, program string) (*spdx.Document, error) {
+func (l *licences) describe(ctx context.Context, source, program string) (*spdx.Document, error) {
 	b, err := readBuild(program)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func describe(ctx context.Context, source, program string) (*spdx.Document, erro
 		return nil, err
 	}
 	goVersion := strings.TrimPrefix(b.info.GoVersion, "go")
-	known, err := newLicences(ctx, source, goVersion, b.info)
+	folders, err := foldersOf(ctx, source, goVersion, b.info)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func describe(ctx context.Context, source, program string) (*spdx.Document, erro
 		if module.Replace != nil {
 			return nil, fmt.Errorf("%s is replaced, and what by is not told here", module.Path)
 		}
-		licence, err := known.of(module.Path)
+		licence, err := l.of(module, folders[module.Path])
 		if err != nil {
 			return nil, err
 		}
