@@ -34,7 +34,7 @@ func compileFor(ctx context.Context, source, stage string, platform *v1.Platform
 	}
 	for _, command := range d.compile {
 		if err := c.follow(ctx, command); err != nil {
-			return fmt.Errorf("Dockerfile, for %s: %w", platform, err)
+			return fmt.Errorf("follow the Dockerfile for %s: %w", platform, err)
 		}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (c *compilation) follow(ctx context.Context, command instructions.Command) 
 
 // run runs go build with the arguments that stand there, and Go of the version of the stage's base. It writes into the stage.
 func (c *compilation) run(ctx context.Context, command *instructions.RunCommand) error {
-	args := slices.Clone([]string(command.CmdLine))
+	args := slices.Clone(command.CmdLine)
 	output := slices.Index(args, "-o") + 1
 	if command.PrependShell || len(args) < 2 || path.Base(args[0]) != "go" || args[1] != "build" || output == 0 || output == len(args) {
 		return refused(command, `it is RUN ["go", "build", …, "-o", FILE, …]`)

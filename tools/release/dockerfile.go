@@ -29,7 +29,7 @@ func readDockerfile(folder string) (*dockerfile, error) {
 	}
 	d, err := parseDockerfile(content)
 	if err != nil {
-		return nil, fmt.Errorf("Dockerfile: %w", err)
+		return nil, fmt.Errorf("read the Dockerfile: %w", err)
 	}
 	return d, nil
 }

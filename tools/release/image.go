@@ -45,7 +45,7 @@ func imageFor(source, stage string, platform *v1.Platform, b *build) (v1.Image, 
 	}
 	for _, command := range d.image {
 		if err := a.follow(command); err != nil {
-			return nil, fmt.Errorf("Dockerfile, for %s: %w", platform, err)
+			return nil, fmt.Errorf("follow the Dockerfile for %s: %w", platform, err)
 		}
 	}
 	return a.image(platform)
@@ -82,7 +82,7 @@ func (a *assembly) follow(command instructions.Command) error {
 // copy makes a layer of one file that the first stage has made. It is root's, as with an engine.
 func (a *assembly) copy(command *instructions.CopyCommand) error {
 	if command.From != a.compiler || command.Chmod != "0755" || command.Chown != "" || len(command.SourcePaths) != 1 || strings.HasSuffix(command.DestPath, "/") {
-		return refused(command, "it is COPY --from="+a.compiler+" --chmod=0755 FILE FILE")
+		return refused(command, "it is COPY --from="+a.compiler+" --chmod=0755 FILE TARGET")
 	}
 	content, err := os.ReadFile(filepath.Join(a.stage, command.SourcePaths[0]))
 	if err != nil {

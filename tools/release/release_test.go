@@ -371,10 +371,14 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// follow follows both stages; nothing is compiled where the second is looked at.
+// follow follows both stages, the second first, around a file that stands for the program: what is refused is refused before anything
+// is compiled.
 func follow(ctx context.Context, source, stage string, platform *v1.Platform) error {
-	_, err := imageFor(source, stage, platform, &build{version: tag, revision: "x"})
-	if err == nil || !errors.Is(err, os.ErrNotExist) { // which is what the second stage copies
+	err := errors.Join(os.Mkdir(filepath.Join(stage, "out"), 0o755), os.WriteFile(filepath.Join(stage, "out", program), nil, 0o600))
+	if err != nil {
+		return err
+	}
+	if _, err := imageFor(source, stage, platform, &build{version: tag, revision: "x"}); err != nil {
 		return err
 	}
 	return compileFor(ctx, source, stage, platform)

@@ -46,7 +46,7 @@ func readBuild(program string) (*build, error) {
 		}
 	}
 	if b.version == "" || b.revision == "" || b.created.IsZero() {
-		return nil, fmt.Errorf("Go noted no version, commit or time of it: %+v", info.Settings)
+		return nil, fmt.Errorf("no version, commit or time was noted of it by Go: %+v", info.Settings)
 	}
 	return b, nil
 }
