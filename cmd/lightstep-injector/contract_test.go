@@ -271,7 +271,7 @@ func TestContractDocuments(t *testing.T) {
 		checkCommands(t, file, code)
 		checkTargets(t, file, code)
 	}
-	for _, cmd := range rootCommand(streams{}).Commands() {
+	for _, cmd := range rootCommand("lightstep-injector", streams{}).Commands() {
 		if !strings.Contains(everything, "\nlightstep-injector "+cmd.Name()) {
 			t.Errorf("no document names the command %s", cmd.Name())
 		}
@@ -304,7 +304,7 @@ func checkCommands(t *testing.T, file, code string) {
 	t.Helper()
 	for _, match := range regexp.MustCompile("(?m)^lightstep-injector ([a-z][^\n|#]*)").FindAllStringSubmatch(code, -1) {
 		words := strings.Fields(match[1])
-		cmd, rest, err := rootCommand(streams{}).Find(words)
+		cmd, rest, err := rootCommand("lightstep-injector", streams{}).Find(words)
 		if err != nil || !cmd.HasParent() {
 			t.Errorf("%s: lightstep-injector %s: %v", file, match[1], err)
 			continue
