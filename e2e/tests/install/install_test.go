@@ -74,6 +74,13 @@ func (e *environment) logs(t *testing.T) {
 func (e *environment) accepted(t *testing.T) {
 	for name, flags := range map[string][]string{
 		"defaults": nil,
+		"other": {
+			"--set", address, "--set", "certificate.mode=existing,replicas=3,image.digest=sha256:" + strings.Repeat("a", 64),
+			"--set", "distribution.namespaces={default},config.istio.namespaces={default},config.profiles.default.accessToken.source.name=token",
+			"--set", "ports.webhook=9443,ports.metrics=9090,ports.health=9091,affinity.nodeAffinity=null,topologySpreadConstraints[0].topologyKey=zone," +
+				"topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule,monitoring.dashboard.enabled=true",
+			"--set", "networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,serviceAccount.name=mine,resources.limits.cpu=1",
+		},
 		"much": {
 			"--set", address, "--set", "hostNetwork=true,priorityClassName=p,image.pullSecrets={a},podLabels.a=b,podAnnotations.c=d,nodeSelector.e=f",
 			"--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDRs={10.0.0.0/28},tolerations[0].operator=Exists,goMemoryLimit=",
@@ -276,7 +283,7 @@ func (e *environment) caBundleStays(t *testing.T) {
 	}
 }
 
-// sameAgain: an upgrade with the same values writes nothing that the API server sees as a change.
+// sameAgain: an upgrade with the same values writes nothing that the API server sees as a change, nor does a second apply.
 func (e *environment) sameAgain(t *testing.T) {
 	flags := []string{"--set", address, "--server-side=true"}
 	e.upgrade(t, flags...)
@@ -284,6 +291,24 @@ func (e *environment) sameAgain(t *testing.T) {
 	e.upgrade(t, flags...)
 	if after := e.versions(t); before != after {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	text, err := e.helm.Render(t.Context(), "--set", address, "--no-hooks")
+	stage.Check(t, err)
+	again, err := e.helm.Render(t.Context(), "--set", address, "--no-hooks")
+	stage.Check(t, err)
+	if string(text) != string(again) {
+		t.Error("rendered twice, it is not the same")
+	}
+	file := filepath.Join(t.TempDir(), "chart.yaml")
+	stage.Check(t, os.WriteFile(file, text, 0o600))
+	apply := func() { // as a GitOps controller does
+		e.kubectl(t, "apply", "--server-side", "--field-manager=gitops", "--force-conflicts", "-f", file)
+	}
+	apply()
+	before = e.versions(t)
+	apply()
+	if after := e.versions(t); before != after {
+		t.Errorf("applied twice: before\n%s\nafter\n%s", before, after)
 	}
 }
 
