@@ -94,6 +94,7 @@ func (r *reader) run(t *testing.T, fence string) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", placeholders().Replace(line))
 		cmd.Dir = r.dir
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Join(r.dir, "bin")+":"+os.Getenv("PATH"), "KUBECONFIG="+r.Cluster.Kubeconfig,
+			"CONTROLPLANE_PARENT=", // the shell is in between
 			"HELM_CACHE_HOME="+r.dir, "HELM_CONFIG_HOME="+r.dir, "HELM_DATA_HOME="+r.dir)
 		output, _ := cmd.CombinedOutput()
 		if want := fails()[strings.TrimSpace(line)]; cmd.ProcessState.ExitCode() != want {
@@ -102,9 +103,10 @@ func (r *reader) run(t *testing.T, fence string) {
 	}
 }
 
-// documents: every command in install.md and in operations.md is run, in the order that they are there. Each section of install.md
-// that takes more than the one before has left is named here, with what it takes.
-func (e *environment) documents(t *testing.T) {
+// TestDocuments: every command in install.md and in operations.md is run, in the order that they are there. Each section of
+// install.md that takes more than the one before has left is named here, with what it takes.
+func TestDocuments(t *testing.T) {
+	e := setUp(t)
 	r := &reader{e, t.TempDir(), t.Cleanup}
 	r.prepare(t)
 	before := map[string]func(*testing.T){

@@ -35,13 +35,20 @@ type environment struct {
 	node *node.Node
 }
 
-// TestInstall is the life of a release, in this order.
-func TestInstall(t *testing.T) {
+// setUp is a cluster that has a node for the injector's pods, and nothing of the injector's yet.
+func setUp(t *testing.T) *environment {
+	t.Helper()
 	e := &environment{Stage: stage.New(t, root, node.Pods()), helm: buildHelm(t)}
 	var err error
 	e.node, err = node.Start(e.Cluster, e.Program, e.Run.Dir)
 	stage.Check(t, err)
 	t.Cleanup(func() { e.logs(t); stage.Check(t, e.node.Close()) })
+	return e
+}
+
+// TestInstall is the life of a release, in this order.
+func TestInstall(t *testing.T) {
+	e := setUp(t)
 	// What the API server itself enforces of our pods.
 	e.Namespace(t, own, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}, nil)
 	t.Run("Accepted", e.accepted)
@@ -57,7 +64,6 @@ func TestInstall(t *testing.T) {
 	t.Run("Away", e.away)
 	t.Run("UninstalledAgain", e.uninstalled)
 	t.Run("Elsewhere", e.elsewhere)
-	t.Run("Documents", e.documents)
 }
 
 // logs shows the end of what each of the injector's pods has logged, where a test has failed.
@@ -79,7 +85,7 @@ func (e *environment) accepted(t *testing.T) {
 			"--set", "distribution.namespaces={default},config.istio.namespaces={default},config.profiles.default.accessToken.source.name=token",
 			"--set", "ports.webhook=9443,ports.metrics=9090,ports.health=9091,affinity.nodeAffinity=null,topologySpreadConstraints[0].topologyKey=zone," +
 				"topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule,monitoring.dashboard.enabled=true",
-			"--set", "networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,serviceAccount.name=mine,resources.limits.cpu=1",
+			"--set", "networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,resources.limits.cpu=1",
 		},
 		"much": {
 			"--set", address, "--set", "hostNetwork=true,priorityClassName=p,image.pullSecrets={a},podLabels.a=b,podAnnotations.c=d,nodeSelector.e=f",
@@ -87,7 +93,7 @@ func (e *environment) accepted(t *testing.T) {
 			"--set", "webhook.failurePolicy=Fail,config.istio.manage=true",
 		},
 	} {
-		text, err := e.helm.Render(t.Context(), flags...)
+		text, err := e.helm.Render(t.Context(), append(flags, "--no-hooks")...) // a pod takes an account that is there
 		stage.Check(t, err)
 		file := filepath.Join(t.TempDir(), name+".yaml")
 		stage.Check(t, os.WriteFile(file, text, 0o600))
@@ -302,7 +308,7 @@ func (e *environment) sameAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "chart.yaml")
 	stage.Check(t, os.WriteFile(file, text, 0o600))
 	apply := func() { // as a GitOps controller does
-		e.kubectl(t, "apply", "--server-side", "--field-manager=gitops", "--force-conflicts", "-f", file)
+		e.kubectl(t, "apply", "--server-side", "--field-manager=helm", "-f", file)
 	}
 	apply()
 	before = e.versions(t)
