@@ -53,6 +53,10 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 90m -v ./tests/certificate -args -rotations=100 -crashes=9
 
+.PHONY: manifests
+manifests: ## Write manifests/kustomize anew, from the chart
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 ./tests/install -run '^TestKustomize$$' -update
+
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to

@@ -101,13 +101,12 @@ func connect() (*cluster, error) {
 // owners are those with whose end goes what the injector makes in its own namespace for itself: its Deployment, so that nothing is
 // left when the chart is uninstalled. Where there is none, or it cannot be seen, nobody is.
 func (c *cluster) owners(ctx context.Context) []metav1.OwnerReference {
-	const name = "lightstep-injector"
 	kind := appsv1.SchemeGroupVersion.WithKind("Deployment")
-	found, err := c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource("deployments")).Namespace(ownNamespace()).Get(ctx, name, metav1.GetOptions{})
+	found, err := c.metadata.Resource(appsv1.SchemeGroupVersion.WithResource("deployments")).Namespace(ownNamespace()).Get(ctx, objectName, metav1.GetOptions{})
 	if err != nil {
 		return nil
 	}
-	return []metav1.OwnerReference{{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: name, UID: found.UID}}
+	return []metav1.OwnerReference{{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: objectName, UID: found.UID}}
 }
 
 // newLease makes what the replicas stand for. Outside a pod, where nothing says which namespace is the injector's own, it is
@@ -117,7 +116,7 @@ func newLease(c *cluster, log *zap.Logger) *leader.Lease {
 	return &leader.Lease{
 		Client:    c.leases,
 		Namespace: cmp.Or(ownNamespace(), "default"),
-		Name:      "lightstep-injector",
+		Name:      objectName,
 		Identity:  host + "_" + string(uuid.NewUUID()),
 		Owners:    c.owners,
 		Log:       log,

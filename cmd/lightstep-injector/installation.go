@@ -13,10 +13,11 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
-// The chart's ConfigMap, and its key.
 const (
-	configMapName = "lightstep-injector"
-	configMapKey  = "config.yaml"
+	// objectName is that of the chart's Deployment, its ConfigMap and the Lease.
+	objectName = "lightstep-injector"
+	// configMapKey is the ConfigMap's one key.
+	configMapKey = "config.yaml"
 )
 
 // installation says where in a cluster the injector is, for who looks at it from elsewhere.
@@ -27,7 +28,7 @@ type installation struct {
 }
 
 func (i *installation) register(flags *pflag.FlagSet) {
-	flags.StringVar(&i.config, "config", "", "configuration `FILE` (without it, the ConfigMap "+configMapName+" of the injector's namespace)")
+	flags.StringVar(&i.config, "config", "", "configuration `FILE` (without it, the ConfigMap "+objectName+" of the injector's namespace)")
 	flags.StringVar(&i.namespace, "injector-namespace", "lightstep-system", "`NAMESPACE` of the injector itself")
 }
 
@@ -37,8 +38,8 @@ func (i *installation) configuration(ctx context.Context, c *cluster) (config *s
 		config, err = readConfiguration(i.config)
 		return config, i.config, err
 	}
-	from = fmt.Sprintf("ConfigMap %s -n %s", configMapName, i.namespace)
-	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(i.namespace).Get(ctx, configMapName, metav1.GetOptions{})
+	from = fmt.Sprintf("ConfigMap %s -n %s", objectName, i.namespace)
+	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(i.namespace).Get(ctx, objectName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, "", fmt.Errorf("read configuration: there is no %s: give the injector's own namespace with --injector-namespace, or its configuration with --config FILE", from)

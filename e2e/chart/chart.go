@@ -41,13 +41,16 @@ func Build(ctx context.Context, root, home string, compiling func()) (*Helm, err
 	return &Helm{binary: binary, chart: filepath.Join(root, "manifests", "chart", "lightstep-injector"), home: home}, nil
 }
 
+// Binary is Helm's path.
+func (h *Helm) Binary() string { return h.binary }
+
 // Template renders the chart without a cluster.
 func (h *Helm) Template(ctx context.Context, flags ...string) ([]*unstructured.Unstructured, error) {
 	output, err := h.Render(ctx, flags...)
 	if err != nil {
 		return nil, err
 	}
-	return decode(output)
+	return Decode(output)
 }
 
 // Render renders the chart without a cluster, to the text that Helm prints.
@@ -73,9 +76,15 @@ func (h *Helm) Rollback(ctx context.Context, c *cluster.Cluster, flags ...string
 	return err
 }
 
+// Test runs helm test, and returns all that it says.
+func (h *Helm) Test(ctx context.Context, c *cluster.Cluster, flags ...string) (string, error) {
+	output, err := h.run(ctx, c.Kubeconfig, append([]string{"test", release}, flags...))
+	return string(output), err
+}
+
 // Uninstall takes the release away.
-func (h *Helm) Uninstall(ctx context.Context, c *cluster.Cluster) error {
-	_, err := h.run(ctx, c.Kubeconfig, []string{"uninstall", release})
+func (h *Helm) Uninstall(ctx context.Context, c *cluster.Cluster, flags ...string) error {
+	_, err := h.run(ctx, c.Kubeconfig, append([]string{"uninstall", release}, flags...))
 	return err
 }
 
@@ -87,12 +96,13 @@ func (h *Helm) run(ctx context.Context, kubeconfig string, arguments []string) (
 	cmd.Stderr = &complaint
 	output, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("helm %s: %w: %s", arguments[0], err, complaint.String())
+		return output, fmt.Errorf("helm %s: %w: %s", arguments[0], err, complaint.String())
 	}
 	return output, nil
 }
 
-func decode(stream []byte) ([]*unstructured.Unstructured, error) {
+// Decode reads the objects of a stream of YAML.
+func Decode(stream []byte) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
 	for {
@@ -100,7 +110,7 @@ func decode(stream []byte) ([]*unstructured.Unstructured, error) {
 		if err := decoder.Decode(object); errors.Is(err, io.EOF) {
 			return objects, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("read what the chart renders to: %w", err)
+			return nil, fmt.Errorf("read objects: %w", err)
 		}
 		if len(object.Object) > 0 {
 			objects = append(objects, object)

@@ -7,19 +7,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// Option changes what Start brings up.
-type Option func(*Cluster, *Run)
-
-// WithAuditLog has the API server note every request, without bodies, in the file that AuditLog then names: a line of JSON
-// for each, once it has been answered.
-func WithAuditLog(c *Cluster, run *Run) { c.AuditLog, c.auditPolicy = run.Log("audit"), requestsAlone }
-
-// WithAuditedBodies is WithAuditLog, and has whatever is written noted as it was asked for and answered, with the patches of
-// all webhooks; of Secrets and service accounts' tokens the fact alone.
-func WithAuditedBodies(c *Cluster, run *Run) {
-	c.AuditLog, c.auditPolicy = run.Log("audit"), withBodies
-}
-
 // The policies leave out the stage before the answer, which would have each request there twice.
 const (
 	requestsAlone = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}`

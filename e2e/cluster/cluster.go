@@ -32,8 +32,10 @@ type Cluster struct {
 	Existing bool
 
 	auditPolicy string
-	env         *envtest.Environment
-	components  []*process.Process
+	// others are the pods, by label selector, that kwok leaves to somebody else.
+	others     string
+	env        *envtest.Environment
+	components []*process.Process
 }
 
 // Connect uses a cluster that is there already, with the kubectl in PATH.
@@ -117,7 +119,7 @@ func (c *Cluster) startComponents(binary string, run *Run) error {
 	if err := os.WriteFile(stages, output, 0o600); err != nil {
 		return err
 	}
-	for name, args := range componentFlags(run, stages) {
+	for name, args := range componentFlags(run, stages, c.others) {
 		component, err := process.Start(process.Spec{
 			Name: name,
 			Path: filepath.Join(run.Dir, "bin", name),
@@ -134,16 +136,19 @@ func (c *Cluster) startComponents(binary string, run *Run) error {
 
 // componentFlags holds the flags of each component that is started beside the API server. None of them serves
 // anything: whether they work is seen in what they do.
-func componentFlags(run *Run, stages string) map[string][]string {
+func componentFlags(run *Run, stages, others string) map[string][]string {
 	common := []string{"--secure-port=0", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"}
-	certs := certDir(run)
+	certs, kwok := certDir(run), []string{"--config=" + stages, "--manage-all-nodes=true", "--cidr=10.0.0.0/16"}
+	if others != "" {
+		kwok = append(kwok, "--disregard-status-with-label-selector="+others)
+	}
 	return map[string][]string{
 		"kube-scheduler": common,
 		"kube-controller-manager": append([]string{
 			"--service-account-private-key-file=" + filepath.Join(certs, "sa-signer.key"),
 			"--root-ca-file=" + filepath.Join(certs, rootCAFile),
 		}, common...),
-		"kwok": {"--config=" + stages, "--manage-all-nodes=true", "--cidr=10.0.0.0/16"},
+		"kwok": kwok,
 	}
 }
 

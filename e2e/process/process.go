@@ -69,6 +69,21 @@ func (p *Process) Ended() error {
 	}
 }
 
+// Exited tells whether the process has ended, and whether by another exit code than 0.
+func (p *Process) Exited() (ended, failed bool) {
+	select {
+	case <-p.done:
+		return true, p.err != nil
+	default:
+		return false, false
+	}
+}
+
+// Terminate asks the process to end, and does not wait for it.
+func (p *Process) Terminate() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // the only error is that it has gone already
+}
+
 // Stop asks the process to end, kills it when the grace is over, and returns once it has gone.
 func (p *Process) Stop(grace time.Duration) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {

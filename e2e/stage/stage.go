@@ -46,8 +46,8 @@ type Stage struct {
 	scene  canary.Scene
 }
 
-// New builds the program and starts the control plane. root is the repository's root.
-func New(t *testing.T, root string) *Stage {
+// New builds the program and starts the control plane, with these options too. root is the repository's root.
+func New(t *testing.T, root string, options ...cluster.Option) *Stage {
 	t.Helper()
 	ctx := t.Context()
 	run, err := cluster.NewRun(root)
@@ -59,7 +59,7 @@ func New(t *testing.T, root string) *Stage {
 	Check(t, err)
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
 	Check(t, err)
-	s.Cluster, err = cluster.Start(ctx, control, run, cluster.WithAuditedBodies)
+	s.Cluster, err = cluster.Start(ctx, control, run, append(options, cluster.WithAuditedBodies)...)
 	Check(t, err)
 	t.Cleanup(func() { Check(t, s.Cluster.Stop()) })
 	quiet := rest.CopyConfig(s.Cluster.Config)

@@ -11,13 +11,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
-	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/node"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
@@ -30,23 +31,41 @@ const (
 
 type environment struct {
 	*stage.Stage
-	helm     *chart.Helm
-	injector *injector.Injector
+	helm *chart.Helm
+	node *node.Node
 }
 
 // TestInstall is the life of a release, in this order.
 func TestInstall(t *testing.T) {
-	e := &environment{Stage: stage.New(t, root), helm: buildHelm(t)}
+	e := &environment{Stage: stage.New(t, root, node.Pods()), helm: buildHelm(t)}
+	var err error
+	e.node, err = node.Start(e.Cluster, e.Program, e.Run.Dir)
+	stage.Check(t, err)
+	t.Cleanup(func() { e.logs(t); stage.Check(t, e.node.Close()) })
 	// What the API server itself enforces of our pods.
 	e.Namespace(t, own, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}, nil)
 	t.Run("Accepted", e.accepted)
 	t.Run("NothingSet", e.nothingSet)
-	t.Run("Available", e.available)
-	t.Run("Injects", e.injects)
+	t.Run("Uninstalled", e.uninstalled)
+	t.Run("AtOnce", e.atOnce)
+	t.Run("Spread", e.spread)
+	t.Run("Bookinfo", e.bookinfo)
 	t.Run("CABundleStays", e.caBundleStays)
 	t.Run("SameAgain", e.sameAgain)
+	t.Run("Existing", e.existing)
 	t.Run("Away", e.away)
-	t.Run("Uninstalled", e.uninstalled)
+	t.Run("UninstalledAgain", e.uninstalled)
+	t.Run("Elsewhere", e.elsewhere)
+}
+
+// logs shows the end of what each of the injector's pods has logged, where a test has failed.
+func (e *environment) logs(t *testing.T) {
+	t.Helper()
+	files, err := e.node.Logs()
+	stage.Check(t, err)
+	for _, file := range files {
+		stage.LogOnFailure(t, file)
+	}
 }
 
 // accepted: the API server takes each combination, and knows every field.
@@ -67,37 +86,67 @@ func (e *environment) accepted(t *testing.T) {
 	}
 }
 
-// nothingSet: an installation with no value at all says which are to be set.
+// nothingSet: an installation with no value at all works, leaves pods as they are, and says in every way which value is to be set.
 func (e *environment) nothingSet(t *testing.T) {
-	notes := e.upgrade(t)
+	const value = "config.profiles.default.satellite.address"
+	notes := e.upgrade(t, "--wait")
 	for _, says := range []string{
-		"--set config.profiles.default.satellite.address=HOST:PORT", "It makes its own certificate",
+		"--set " + value + "=HOST:PORT", "It makes its own certificate",
 		"kubectl create secret generic lightstep.cacert -n lightstep-system", "Pods that already run are not touched", "kubectl rollout restart",
 		"kubectl label namespace NAMESPACE lightstep.com/injection=enabled", "kubectl delete mutatingwebhookconfiguration " + webhook,
-		"kubectl delete secret -A -l lightstep.com/managed=distribute",
+		"kubectl delete secret -A -l lightstep.com/managed=distribute", "helm test lightstep-injector -n lightstep-system",
 	} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("the notes do not say %q:\n%s", says, notes)
 		}
 	}
-	ca, err := injector.NewCA("webhook CA")
+	for _, namespace := range []struct {
+		name   string
+		labels map[string]string
+	}{{"unlabelled", nil}, {"unset", map[string]string{"lightstep.com/injection": "enabled"}}} {
+		e.Namespace(t, namespace.name, namespace.labels, nil)
+	}
+	without, with := e.pod(t, "unlabelled", "pod"), e.pod(t, "unset", "pod")
+	if diff := cmp.Diff(volumes(without), volumes(with)); diff != "" || with.Labels != nil || with.Annotations != nil {
+		t.Errorf("the pod is changed: %v, %v, %s", with.Labels, with.Annotations, diff)
+	}
+	said, _ := e.tested(t)
+	if !strings.Contains(said, value) {
+		t.Errorf("helm test does not name the value: %s", said)
+	}
+	e.logged(t, "profiles.default.satellite.address is empty")
+}
+
+// volumes are how many a pod has, of which each has a token's of another name.
+func volumes(pod *corev1.Pod) int {
+	return len(pod.Spec.Volumes) + len(pod.Spec.Containers[0].VolumeMounts)
+}
+
+// tested runs helm test, and returns what the test has said. There is no kubelet to have the log from, so that it comes from
+// the file that it is in.
+func (e *environment) tested(t *testing.T, flags ...string) (said string, err error) {
+	t.Helper()
+	output, err := e.helm.Test(t.Context(), e.Cluster, append(flags, "--timeout=60s")...)
+	log, notRead := os.ReadFile(e.node.Log(own, "lightstep-injector-check"))
+	stage.Check(t, notRead)
+	stage.Check(t, os.Remove(e.node.Log(own, "lightstep-injector-check")))
+	t.Logf("helm test: %s%v: %s", output, err, log)
+	return string(log), err
+}
+
+// logged sees that some replica has said something.
+func (e *environment) logged(t *testing.T, text string) {
+	t.Helper()
+	files, err := e.node.Logs()
 	stage.Check(t, err)
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	stage.Check(t, os.WriteFile(file, ca.PEM, 0o600))
-	notes = e.upgrade(t, "--set", "certificate.mode=existing")
-	for _, says := range []string{"--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls"} {
-		if !strings.Contains(notes, says) {
-			t.Errorf("with a certificate that is there the notes do not say %q:\n%s", says, notes)
+	for _, file := range files {
+		log, err := os.ReadFile(file)
+		stage.Check(t, err)
+		if strings.Contains(string(log), text) {
+			return
 		}
 	}
-	notes = e.upgrade(t, "--set", address, "--set", "certificate.mode=existing", "--set-file", "certificate.caBundle="+file, "--set", "config.profiles.default.caCertificate.source=null")
-	if strings.Contains(notes, "address=HOST:PORT") || strings.Contains(notes, "--set-file") || !strings.Contains(notes, "lightstep.cacert there are your own work") {
-		t.Errorf("with values set the notes say:\n%s", notes)
-	}
-	e.upgrade(t, "--set", address) // takes the caBundle out again, which was the chart's
-	if got := e.caBundle(t); got != "" {
-		t.Errorf("a caBundle that the chart no longer has is still there: %s", got)
-	}
+	t.Errorf("no replica has logged %q", text)
 }
 
 func (e *environment) upgrade(t *testing.T, flags ...string) string {
@@ -107,9 +156,23 @@ func (e *environment) upgrade(t *testing.T, flags ...string) string {
 	return notes
 }
 
-// available: the pods come up, under the restricted Pod Security Standard.
-func (e *environment) available(t *testing.T) {
-	e.kubectl(t, "rollout", "status", "deployment/lightstep-injector", "-n", own, "--timeout=60s")
+// atOnce: as soon as Helm says that it is installed, a pod is injected, in a namespace that has just been made.
+func (e *environment) atOnce(t *testing.T) {
+	notes := e.upgrade(t, "--set", address, "--wait")
+	e.Namespace(t, "shop", map[string]string{"lightstep.com/injection": "enabled"}, nil)
+	if pod := e.pod(t, "shop", "first"); pod.Labels["lightstep.com/injected"] != "true" || len(pod.Spec.Volumes) == 0 {
+		t.Errorf("it was not injected: %v", pod.Labels)
+	}
+	if strings.Contains(notes, "address=HOST:PORT") {
+		t.Errorf("with the address set the notes say:\n%s", notes)
+	}
+	if said, err := e.tested(t); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// spread: the pods are on both nodes, under the restricted Pod Security Standard.
+func (e *environment) spread(t *testing.T) {
 	pods, err := e.Client.CoreV1().Pods(own).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=lightstep-injector"})
 	stage.Check(t, err)
 	nodes := map[string]bool{}
@@ -121,23 +184,20 @@ func (e *environment) available(t *testing.T) {
 	}
 }
 
-// injects: the program runs with the Deployment's arguments and the chart's account and configuration, and the API server calls it
-// through the chart's Service.
-func (e *environment) injects(t *testing.T) {
-	config, err := e.Client.CoreV1().ConfigMaps(own).Get(t.Context(), "lightstep-injector", metav1.GetOptions{})
+// bookinfo: it comes up, and every pod of it is injected.
+func (e *environment) bookinfo(t *testing.T) {
+	e.Namespace(t, "bookinfo", map[string]string{"lightstep.com/injection": "enabled"}, nil)
+	e.kubectl(t, "apply", "-n", "bookinfo", "-f", root+"/examples/bookinfo.yaml")
+	e.kubectl(t, "wait", "-n", "bookinfo", "--for=condition=Available", "deployment", "--all", "--timeout=60s")
+	pods, err := e.Client.CoreV1().Pods("bookinfo").List(t.Context(), metav1.ListOptions{})
 	stage.Check(t, err)
-	stage.Check(t, injector.WriteConfig(e.Config, []byte(config.Data["config.yaml"])))
-	as, err := e.Cluster.As(t.Context(), own, "lightstep-injector")
-	stage.Check(t, err)
-	account := filepath.Join(e.Run.Dir, "account.kubeconfig")
-	stage.Check(t, cluster.WriteKubeconfig(account, as))
-	e.injector, err = injector.NewInstalled(t.Context(), e.Cluster, e.Run, injector.Options{Binary: e.Program, Config: e.Config, Kubeconfig: account})
-	stage.Check(t, err)
-	t.Cleanup(e.injector.Kill)
-	stage.Check(t, e.injector.Start(t.Context()))
-	e.Namespace(t, "shop", map[string]string{"lightstep.com/injection": "enabled"}, nil)
-	if pod := e.pod(t, "shop", "first"); pod.Labels["lightstep.com/injected"] != "true" || len(pod.Spec.Volumes) == 0 {
-		t.Errorf("it was not injected: %v", pod.Labels)
+	if len(pods.Items) < 6 {
+		t.Errorf("%d pods", len(pods.Items))
+	}
+	for i := range pods.Items {
+		if pod := &pods.Items[i]; pod.Labels["lightstep.com/injected"] != "true" {
+			t.Errorf("%s was not injected", pod.Name)
+		}
 	}
 }
 
@@ -153,7 +213,7 @@ func (e *environment) pod(t *testing.T, namespace, name string) (made *corev1.Po
 
 func (e *environment) create(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	return e.Client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+		ObjectMeta: metav1.ObjectMeta{Name: name, GenerateName: "pod-"},
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 			Containers: []corev1.Container{{Name: "app", Image: "app", SecurityContext: &corev1.SecurityContext{
@@ -209,16 +269,50 @@ func (e *environment) versions(t *testing.T) string {
 		"-A", "-l", "app.kubernetes.io/name=lightstep-injector", "-o", "custom-columns=KIND:.kind,NAME:.metadata.name,VERSION:.metadata.resourceVersion")
 }
 
-// away: with every replica gone and the policy that refuses pods, the namespaces that the injector itself depends on still have
-// theirs, labelled or not; with the usual policy, every namespace has.
+// existing: with a certificate of somebody else's the notes say what that is to be, and what is in the values is what the API server
+// is told.
+func (e *environment) existing(t *testing.T) {
+	notes := e.upgrade(t, "--set", address, "--set", "certificate.mode=existing")
+	for _, says := range []string{"--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls"} {
+		if !strings.Contains(notes, says) {
+			t.Errorf("the notes do not say %q:\n%s", says, notes)
+		}
+	}
+	ca, err := injector.NewCA("webhook CA")
+	stage.Check(t, err)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	stage.Check(t, os.WriteFile(file, ca.PEM, 0o600))
+	flags := []string{"--set", address, "--set", "certificate.mode=existing", "--set-file", "certificate.caBundle=" + file, "--set", "config.profiles.default.caCertificate.source=null"}
+	notes = e.upgrade(t, append(flags, "--force-conflicts")...)
+	if strings.Contains(notes, "--set-file") || !strings.Contains(notes, "lightstep.cacert there are your own work") {
+		t.Errorf("with values set the notes say:\n%s", notes)
+	}
+	if got := e.caBundle(t); got != string(ca.PEM) {
+		t.Errorf("the caBundle is %q", got)
+	}
+	e.upgrade(t, "--set", address, "--wait") // takes the caBundle out again, and has the injector make one that is good
+	e.Namespace(t, "again", map[string]string{"lightstep.com/injection": "enabled"}, nil)
+	stage.Eventually(t, func(ctx context.Context) error {
+		pod, err := e.create(ctx, "again", "")
+		if err == nil && pod.Labels["lightstep.com/injected"] != "true" {
+			return errors.New("it is not injected")
+		}
+		return err
+	})
+}
+
+// away: with every replica gone, the API server restarted, and the policy that refuses pods, the namespaces that the injector
+// itself depends on still have theirs, labelled or not, so that it comes back; with the usual policy, every namespace has.
 func (e *environment) away(t *testing.T) {
 	e.kubectl(t, "label", "namespace", own, metav1.NamespaceSystem, "lightstep.com/injection=enabled")
-	e.upgrade(t, "--set", address, "--set", "webhook.failurePolicy=Fail")
-	e.injector.Kill()
+	e.upgrade(t, "--set", address, "--set", "webhook.failurePolicy=Fail", "--wait")
+	e.kubectl(t, "scale", "deployment/lightstep-injector", "-n", own, "--replicas=0")
+	e.kubectl(t, "wait", "pod", "-n", own, "-l", "app.kubernetes.io/name=lightstep-injector", "--for=delete", "--timeout=60s")
+	stage.Check(t, e.Cluster.RestartAPIServer(t.Context(), e.Run))
 	stage.Eventually(t, func(ctx context.Context) error { // the API server learns of it by a watch
-		_, err := e.create(ctx, "shop", "refused")
+		pod, err := e.create(ctx, "shop", "")
 		if err == nil {
-			return errors.Join(errors.New("a pod was created"), e.Client.CoreV1().Pods("shop").Delete(ctx, "refused", metav1.DeleteOptions{}))
+			return errors.Join(errors.New("a pod was created"), e.Client.CoreV1().Pods("shop").Delete(ctx, pod.Name, metav1.DeleteOptions{}))
 		}
 		if !strings.Contains(err.Error(), "inject.lightstep.com") {
 			return err
@@ -226,14 +320,32 @@ func (e *environment) away(t *testing.T) {
 		return nil
 	})
 	for _, namespace := range []string{own, metav1.NamespaceSystem} {
-		if _, err := e.create(t.Context(), namespace, "needed"); err != nil {
+		pod, err := e.create(t.Context(), namespace, "needed")
+		if err != nil {
 			t.Errorf("a pod in %s: %v", namespace, err)
+			continue
 		}
+		e.kubectl(t, "wait", "pod/"+pod.Name, "-n", namespace, "--for=condition=Ready", "--timeout=60s")
 	}
-	e.upgrade(t, "--set", address)
+	e.upgrade(t, "--set", address, "--set", "replicas=0")
 	if pod := e.pod(t, "shop", "missed"); pod.Labels["lightstep.com/injected"] != "" {
 		t.Errorf("it was injected: %v", pod.Labels)
 	}
+	e.upgrade(t, "--set", address, "--wait")
+	if pod := e.pod(t, "shop", "back"); pod.Labels["lightstep.com/injected"] != "true" {
+		t.Errorf("it was not injected: %v", pod.Labels)
+	}
+}
+
+// elsewhere: in another namespace it is the same.
+func (e *environment) elsewhere(t *testing.T) {
+	at := []string{"--namespace", "tracing"}
+	e.upgrade(t, append(at, "--set", address, "--wait")...)
+	e.Namespace(t, "from-elsewhere", map[string]string{"lightstep.com/injection": "enabled"}, nil)
+	if pod := e.pod(t, "from-elsewhere", "pod"); pod.Labels["lightstep.com/injected"] != "true" {
+		t.Errorf("it was not injected: %v", pod.Labels)
+	}
+	stage.Check(t, e.helm.Uninstall(t.Context(), e.Cluster, at...))
 }
 
 // uninstalled: nothing of the chart's is left, nor of what the injector has made for itself.

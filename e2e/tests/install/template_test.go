@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,10 +20,32 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
+	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
+
+// controlPlane is the binary that is kubectl among others.
+func controlPlane(t *testing.T) string {
+	t.Helper()
+	binary, err := cluster.Build(t.Context(), root, report.New(os.Stdout).Progress)
+	stage.Check(t, err)
+	return binary
+}
+
+// output is what a program prints.
+func output(t *testing.T, program string, args ...string) []byte {
+	t.Helper()
+	var complaint strings.Builder
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stderr = &complaint
+	printed, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s%s", filepath.Base(program), strings.Join(args, " "), err, printed, complaint.String())
+	}
+	return printed
+}
 
 func buildHelm(t *testing.T) *chart.Helm {
 	t.Helper()
