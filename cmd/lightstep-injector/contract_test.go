@@ -319,6 +319,7 @@ func checkCommands(t *testing.T, file, code string) {
 
 // flagOf finds a flag by what follows its first dash.
 func flagOf(cmd *cobra.Command, name string) any {
+	cmd.InitDefaultHelpFlag()
 	if long, isLong := strings.CutPrefix(name, "-"); isLong {
 		long, _, _ = strings.Cut(long, "=")
 		if found := cmd.Flag(long); found != nil {
