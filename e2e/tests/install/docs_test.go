@@ -14,6 +14,8 @@ import (
 	"github.com/yuin/goldmark/text"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/issuer"
+	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
@@ -70,6 +72,8 @@ func (s *section) fence(language, content string) {
 type reader struct {
 	*environment
 	dir string
+	// cleanUp has something done when all has been read.
+	cleanUp func(func())
 }
 
 // fails are the commands that are to fail, by their exit codes: they tell of something that the documents have just brought about.
@@ -101,7 +105,7 @@ func (r *reader) run(t *testing.T, fence string) {
 // documents: every command in install.md and in operations.md is run, in the order that they are there. Each section of install.md
 // that takes more than the one before has left is named here, with what it takes.
 func (e *environment) documents(t *testing.T) {
-	r := &reader{e, t.TempDir()}
+	r := &reader{e, t.TempDir(), t.Cleanup}
 	r.prepare(t)
 	before := map[string]func(*testing.T){
 		"By cert-manager":        r.certManager,
@@ -190,6 +194,15 @@ func (r *reader) operations(t *testing.T) {
 	for _, s := range sections {
 		r.section(t, s)
 	}
+}
+
+// certManager has the reader's cluster have it.
+func (r *reader) certManager(t *testing.T) {
+	manager, err := issuer.Build(t.Context(), root, func() { report.New(os.Stdout).Linef("cert-manager is built from source the first time: a minute or two.") })
+	stage.Check(t, err)
+	stage.Check(t, manager.Install(r.Cluster))
+	stage.Check(t, manager.Start(r.Cluster, r.Run))
+	r.cleanUp(func() { stage.LogOnFailure(t, manager.LogFile()); stage.Check(t, manager.Stop()) })
 }
 
 // certificate gives the reader one for the webhook, and its CA.

@@ -56,6 +56,7 @@ func TestInstall(t *testing.T) {
 	t.Run("Away", e.away)
 	t.Run("UninstalledAgain", e.uninstalled)
 	t.Run("Elsewhere", e.elsewhere)
+	t.Run("Documents", e.documents)
 }
 
 // logs shows the end of what each of the injector's pods has logged, where a test has failed.
