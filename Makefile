@@ -4,8 +4,9 @@
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 
-modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 tools
+modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 e2e/prometheus tools tools/release
 lint := $(CURDIR)/.cache/bin/golangci-lint
+helm := .cache/bin/helm
 fuzztime ?= 10m
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
 shrink = -fuzzminimizetime 1s
@@ -16,11 +17,22 @@ keep-here = GOCACHE="$$(go env GOCACHE)" XDG_CACHE_HOME=$(CURDIR)/.cache
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/lightstep-injector
 	go build -o bin/ ./cmd/lightstep-injector
+
+.PHONY: image
+image: ## The image for amd64 and arm64 in bin/image, with no container engine
+	go run -C tools/release . -root $(CURDIR) -out $(CURDIR)/bin/image -image
+
+.PHONY: release
+release: $(helm) ## All of a release in bin/dist; pushed only where PUSH names a repository of images
+	go run -C tools/release . -root $(CURDIR) -out $(CURDIR)/bin/dist -helm $(CURDIR)/$(helm) $(if $(PUSH),-push $(PUSH))
+
+$(helm): e2e/helm/go.mod e2e/helm/go.sum e2e/helm/main.go
+	$(e2e-flags) go build -C e2e/helm -o $(CURDIR)/$@ -ldflags '-s -w' .
 
 .PHONY: demo
 demo: ## See Bookinfo come up injected on a real control plane (DEMO_KEEP=1 leaves it up)
@@ -30,11 +42,15 @@ demo: ## See Bookinfo come up injected on a real control plane (DEMO_KEEP=1 leav
 	@$(keep-here) .cache/bin/demo $(if $(DEMO_KEEP),--keep) $(if $(CLUSTER_KUBECONFIG),--kubeconfig $(CLUSTER_KUBECONFIG) --webhook-host $(WEBHOOK_HOST))
 
 .PHONY: test
-test: verify unit e2e ## Everything: verify, unit and e2e
+test: verify unit test-image e2e ## Everything: verify, unit, test-image and e2e
 
 .PHONY: unit
 unit: ## The main module's tests
 	go test ./...
+
+.PHONY: test-image
+test-image: ## The image and what is released with it: made twice, opened, started, pushed to a registry of the test's own
+	go test -C tools/release -count=1 ./...
 
 .PHONY: e2e
 e2e: ## The program against a real apiserver, black box; the demo is one of the tests
@@ -77,7 +93,7 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 .PHONY: verify
 verify: $(lint) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
 	@for m in $(filter-out tools,$(modules)); do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
-	@for m in . e2e; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
+	@for m in . e2e tools/release; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
 	@for m in $(modules); do echo "go mod tidy $$m" && go -C $$m mod tidy -diff || exit 1; done
 	@./tools/vulncheck
 

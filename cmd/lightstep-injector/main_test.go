@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // outcomeOf runs the program as a user does.
 func outcomeOf(stdin string, args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
-	code = run(context.Background(), args, strings.NewReader(stdin), &out, &err)
+	code = run(context.Background(), append([]string{"lightstep-injector"}, args...), strings.NewReader(stdin), &out, &err)
 	return code, out.String(), err.String()
 }
 

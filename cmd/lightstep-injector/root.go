@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -25,10 +26,11 @@ type streams struct {
 // usageError says that the command line is wrong, where only the command itself can tell.
 type usageError struct{ error }
 
-// run runs the command that the arguments name, and returns the exit code.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// run runs the command that the arguments name, the first of which is the program's own name, and returns the exit code.
+func run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	started := false
-	root := rootCommand(streams{in: stdin, out: stdout, err: stderr})
+	name, args := asCalled(argv)
+	root := rootCommand(name, streams{in: stdin, out: stdout, err: stderr})
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -59,10 +61,11 @@ func noteStart(cmd *cobra.Command, started *bool) {
 	}
 }
 
-func rootCommand(io streams) *cobra.Command {
+func rootCommand(name string, io streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "lightstep-injector",
-		Short: "Set up pods to report their spans over TLS, as they are created",
+		Use:         strings.ReplaceAll(name, " ", "-"), // of which completion scripts make identifiers
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: name},
+		Short:       "Set up pods to report their spans over TLS, as they are created",
 		Long: `Set up pods to report their spans to Lightstep satellites, or any OTLP backend, over TLS to your own CA.
 
 serve is the admission webhook that does it in a cluster. inject and explain do the same to manifests, without a cluster.
@@ -75,5 +78,14 @@ Exit codes: 0 fine, 1 problems found, 2 wrong usage.`,
 	root.AddCommand(
 		serveCommand(io), injectCommand(io), explainCommand(io), statusCommand(io), checkCommand(io), renderCommand(io), configCommand(io), versionCommand(io),
 	)
+	nameExamples(root, name)
 	return root
+}
+
+// nameExamples has the commands' examples call the program as it was called.
+func nameExamples(cmd *cobra.Command, name string) {
+	cmd.Example = strings.ReplaceAll(cmd.Example, "lightstep-injector ", name+" ")
+	for _, child := range cmd.Commands() {
+		nameExamples(child, name)
+	}
 }

@@ -51,7 +51,7 @@ func serveArgs(t *testing.T, config string) (dir string, args []string) {
 	put("token", "canary\n")
 	certificate, key := certificateFiles(t)
 	return dir, []string{
-		"serve", "--config", put("config.yaml", config), "--tls-cert-file", put("tls.crt", certificate), "--tls-key-file", put("tls.key", key),
+		"lightstep-injector", "serve", "--config", put("config.yaml", config), "--tls-cert-file", put("tls.crt", certificate), "--tls-key-file", put("tls.key", key),
 		"--listen", unused(t), "--health-listen", unused(t), "--metrics-listen", unused(t),
 	}
 }
@@ -97,7 +97,7 @@ func TestServeAcceptsATokenForAnnotations(t *testing.T) {
 // Without a cluster serve lives, answers, and is not ready; told to stop, it ends well.
 func TestServeWithoutACluster(t *testing.T) {
 	_, args := serveArgs(t, served)
-	listen, health := args[8], args[10]
+	listen, health := args[9], args[11]
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, args, nil, io.Discard, io.Discard) }()

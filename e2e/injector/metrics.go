@@ -11,9 +11,12 @@ import (
 	"github.com/prometheus/common/model"
 )
 
+// MetricsURL is where Prometheus would scrape it.
+func (i *Injector) MetricsURL() string { return "http://" + i.metrics + "/metrics" }
+
 // Metrics returns the text of /metrics.
 func (i *Injector) Metrics(ctx context.Context) ([]byte, error) {
-	response, err := get(ctx, "http://"+i.metrics+"/metrics")
+	response, err := get(ctx, i.MetricsURL())
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}

@@ -50,6 +50,7 @@ func TestInstall(t *testing.T) {
 	t.Run("AtOnce", e.atOnce)
 	t.Run("Spread", e.spread)
 	t.Run("Bookinfo", e.bookinfo)
+	t.Run("Plugin", e.plugin)
 	t.Run("CABundleStays", e.caBundleStays)
 	t.Run("SameAgain", e.sameAgain)
 	t.Run("Existing", e.existing)
@@ -222,6 +223,29 @@ func (e *environment) create(ctx context.Context, namespace, name string) (*core
 			}}},
 		},
 	}, metav1.CreateOptions{})
+}
+
+// plugin: kubectl finds the program under a name of its own, has it tell of the cluster, and completes for it.
+func (e *environment) plugin(t *testing.T) {
+	program, err := filepath.Abs(e.Program)
+	stage.Check(t, err)
+	folder := t.TempDir()
+	for _, name := range []string{"kubectl-lightstep", "kubectl_complete-lightstep"} {
+		stage.Check(t, os.Symlink(program, filepath.Join(folder, name)))
+	}
+	t.Setenv("PATH", folder+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	for _, test := range []struct{ args, says string }{
+		{"lightstep status -n shop", "shop "},
+		{"lightstep status --help", "  kubectl lightstep status -n shop -o json\n"},
+		{"__complete lightstep stat", "status\tTell"},
+		{"plugin list", "kubectl-lightstep"},
+	} {
+		cmd := exec.CommandContext(t.Context(), e.Cluster.Kubectl, strings.Fields(test.args)...)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig)
+		if got, err := cmd.CombinedOutput(); !strings.Contains(string(got), test.says) { // status ends with 1 where something is amiss
+			t.Errorf("kubectl %s: %v\n%s", test.args, err, got)
+		}
+	}
 }
 
 func (e *environment) caBundle(t *testing.T) string {
