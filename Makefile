@@ -68,6 +68,7 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 .PHONY: e2e-certificate
 e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 90m -v ./tests/certificate -args -rotations=100 -crashes=9
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/certmanager -args -renewals=100
 
 .PHONY: manifests
 manifests: ## Write manifests/kustomize anew, from the chart
