@@ -50,7 +50,7 @@ unit: ## The main module's tests
 
 .PHONY: test-image
 test-image: ## The image and what is released with it: made twice, opened, started, pushed to a registry of the test's own
-	go test -C tools/release -count=1 ./...
+	go test -C tools/release -count=1 -timeout 40m ./...
 
 .PHONY: e2e
 e2e: ## The program against a real apiserver, black box; the demo is one of the tests
