@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
@@ -110,7 +111,7 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			a.review.Request.UID = cmp.Or(a.review.Request.UID, decodeUID(body))
-			a.fail(inject.InternalError, panicked(cause))
+			a.fail(inject.InternalError, panics.Error(cause))
 		}
 	}()
 	var err error
