@@ -1,5 +1,5 @@
-// Package relay lies between a client and an API server, and holds back what the server says for as long as a test
-// wants: a watch that lags, made on purpose.
+// Package relay lies between a client and an API server. It holds back what the server says for as long as a test wants, a
+// watch that lags, made on purpose; or lets nobody through, as if there were no server.
 package relay
 
 import (
@@ -23,6 +23,7 @@ type Relay struct {
 	gate sync.RWMutex
 
 	mutex       sync.Mutex
+	cut         bool
 	connections []net.Conn
 	running     sync.WaitGroup
 }
@@ -72,16 +73,35 @@ func (r *Relay) Pause() { r.gate.Lock() }
 // Resume lets them through again.
 func (r *Relay) Resume() { r.gate.Unlock() }
 
+// Cut ends every connection, and each new one until Mend.
+func (r *Relay) Cut() {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.cut = true
+	r.hangUp()
+}
+
+// Mend lets clients through again.
+func (r *Relay) Mend() {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.cut = false
+}
+
 // Close ends the relay and every connection through it.
 func (r *Relay) Close() error {
 	err := r.listener.Close()
-	r.mutex.Lock()
+	r.Cut()
+	r.running.Wait()
+	return err
+}
+
+// hangUp ends every connection.
+func (r *Relay) hangUp() {
 	for _, connection := range r.connections {
 		_ = connection.Close() // often closed already
 	}
-	r.mutex.Unlock()
-	r.running.Wait()
-	return err
+	r.connections = nil
 }
 
 func (r *Relay) cluster() (*api.Cluster, error) {
@@ -113,11 +133,14 @@ func (r *Relay) accept() {
 	}
 }
 
-// keep remembers connections for Close.
+// keep remembers connections for Cut and Close; while it is cut, it ends them.
 func (r *Relay) keep(connections ...net.Conn) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.connections = append(r.connections, connections...)
+	if r.cut {
+		r.hangUp()
+	}
 }
 
 // pass copies until one side ends, and then ends the other.
