@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/load"
 )
 
 var (
@@ -40,7 +41,7 @@ func TestCertificate(t *testing.T) {
 // freshInstall has nothing but what the chart and its webhook configuration bring. The first pod after a replica has become
 // ready is injected.
 func (e *environment) freshInstall(t *testing.T) {
-	check(t, e.labelled(t.Context(), "first"))
+	check(t, load.Labelled(t.Context(), e.admin, "first"))
 	started := make(chan error, len(e.replicas))
 	for _, r := range e.replicas {
 		go func() { started <- r.Start(t.Context()) }()
@@ -49,9 +50,9 @@ func (e *environment) freshInstall(t *testing.T) {
 		check(t, <-started)
 	}
 	e.awaitRouted(t, len(e.replicas))
-	made, err := e.admin.CoreV1().Pods("first").Create(t.Context(), pod("first", 0), metav1.CreateOptions{})
+	made, err := e.admin.CoreV1().Pods("first").Create(t.Context(), load.Pod(0), metav1.CreateOptions{})
 	check(t, err)
-	if made.Labels["lightstep.com/injected"] != "true" {
+	if !load.Injected(made) {
 		t.Errorf("the first pod was missed: %v", made.Labels)
 	}
 	for i, r := range e.replicas {
@@ -69,9 +70,9 @@ func (e *environment) rotate(t *testing.T) {
 	for range *rotations {
 		e.rotateOnce(t, func(string) {})
 	}
-	created, missed := pods.end(t)
-	e.none(t, before, created, missed)
-	t.Logf("%d rotations, %d pods", *rotations, created)
+	count := end(t, pods)
+	e.none(t, before, count)
+	t.Logf("%d rotations, %d pods", *rotations, count.Created)
 }
 
 // restart restarts each replica in turn, as a Deployment's roll-out does, while pods are created.
@@ -82,21 +83,22 @@ func (e *environment) restart(t *testing.T) {
 		check(t, r.Start(t.Context()))
 		e.awaitRouted(t, len(e.replicas))
 	}
-	created, missed := pods.end(t)
-	e.none(t, before, created, missed)
-	t.Logf("%d restarts, %d pods", len(e.replicas), created)
+	count := end(t, pods)
+	e.none(t, before, count)
+	t.Logf("%d restarts, %d pods", len(e.replicas), count.Created)
 }
 
 // none sees that nothing failed and nothing was missed.
-func (e *environment) none(t *testing.T, before calls, created, missed int) {
+func (e *environment) none(t *testing.T, before load.Calls, count load.Count) {
 	t.Helper()
-	now := e.calls(t)
-	if now.failed != before.failed || missed != 0 || created == 0 {
-		t.Errorf("of %d calls %d failed; of %d pods %d were missed", now.all-before.all, now.failed-before.failed, created, missed)
+	calls := e.calls(t).Since(before)
+	if calls.Failed != 0 || len(count.Missed) != 0 {
+		t.Errorf("of %d calls %d failed; of %d pods %d were missed", calls.All, calls.Failed, count.Created, len(count.Missed))
 	}
-	if now.all-before.all < created {
-		t.Errorf("%d calls for %d pods: the API server's counters are not what they were taken for", now.all-before.all, created)
+	if calls.All < count.Created {
+		t.Errorf("%d calls for %d pods: the API server's counters are not what they were taken for", calls.All, count.Created)
 	}
+	t.Logf("%d calls for %d pods", calls.All, count.Created)
 }
 
 // crash kills the leader in the midst of a rotation. The calls that it has, or is given until its endpoint is dropped, fail; no
@@ -107,7 +109,7 @@ func (e *environment) crash(t *testing.T) {
 		point := points[i%len(points)]
 		before, pods := e.calls(t), e.startLoad(t, fmt.Sprintf("killed-%d", i))
 		var killed *injector.Injector
-		var lost calls
+		var lost load.Calls
 		e.rotateOnce(t, func(now string) {
 			if now != point {
 				return
@@ -118,14 +120,14 @@ func (e *environment) crash(t *testing.T) {
 			lost = e.calls(t)
 			check(t, killed.Start(t.Context()))
 		})
-		created, missed := pods.end(t)
-		now := e.calls(t)
-		t.Logf("killed when %s: %d pods, %d calls lost with it", point, created, lost.failed-before.failed)
-		if missed != now.failed-before.failed {
-			t.Errorf("killed when %s: %d pods were missed, and %d calls failed", point, missed, now.failed-before.failed)
+		count := end(t, pods)
+		calls := e.calls(t).Since(before)
+		t.Logf("killed when %s: %d pods, %d calls lost with it", point, count.Created, lost.Since(before).Failed)
+		if len(count.Missed) != calls.Failed {
+			t.Errorf("killed when %s: %d pods were missed, and %d calls failed", point, len(count.Missed), calls.Failed)
 		}
-		if now.failed != lost.failed {
-			t.Errorf("killed when %s: %d calls failed after its endpoint was dropped", point, now.failed-lost.failed)
+		if late := e.calls(t).Since(lost).Failed; late != 0 {
+			t.Errorf("killed when %s: %d calls failed after its endpoint was dropped", point, late)
 		}
 		e.awaitRouted(t, len(e.replicas))
 	}

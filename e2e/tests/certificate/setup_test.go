@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -125,18 +124,6 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	made, err := kubernetes.NewForConfig(config)
 	check(t, err)
 	return made
-}
-
-// labelled makes a labelled namespace in which pods can be created.
-func (e *environment) labelled(ctx context.Context, name string) error {
-	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"lightstep.com/injection": "enabled"}}}
-	if _, err := e.admin.CoreV1().Namespaces().Create(ctx, made, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
-		_, err := e.admin.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
-		return err == nil, nil
-	})
 }
 
 // check ends the test if there is an error.
