@@ -53,6 +53,10 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 90m -v ./tests/certificate -args -rotations=100 -crashes=9
 
+.PHONY: e2e-faults
+e2e-faults: ## The part of e2e that brings about each row of docs/faults.md, the lease refused for a minute
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/faults -args -refused=1m
+
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to
