@@ -74,6 +74,10 @@ e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rot
 manifests: ## Write manifests/kustomize anew, from the chart
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 ./tests/install -run '^TestKustomize$$' -update
 
+.PHONY: e2e-faults
+e2e-faults: ## The part of e2e that brings about each row of docs/faults.md, the lease refused for a minute
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/faults -args -refused=1m
+
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to

@@ -382,12 +382,18 @@ func optional[T any](r *reader, out **T, value func(*T) error) error {
 	return value(*out)
 }
 
-// texts reads an object of strings.
+// maxTexts bounds every object of strings that is decoded: all annotations of a pod may have 256 KiB.
+const maxTexts = 10_000
+
+// texts reads an object of strings, of maxTexts members at most.
 func (r *reader) texts(out *map[string]string) error {
 	if r.PeekKind() == jsontext.KindBeginObject {
 		*out = map[string]string{}
 	}
 	return r.object(func(name []byte) error {
+		if len(*out) == maxTexts {
+			return flaw(fmt.Sprintf("an object of more than %d strings", maxTexts))
+		}
 		key, value := r.keep(name), ""
 		err := r.text(&value)
 		(*out)[key] = value

@@ -1,10 +1,7 @@
 package webhook
 
 import (
-	"fmt"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
@@ -38,13 +35,4 @@ func consequence(reason inject.Reason, failure error) string {
 	default:
 		return "the pod was admitted without injection after a failure of the injector; its log has the cause under this request's uid"
 	}
-}
-
-// panicked makes an error of a panic. The runtime's own messages say what happened; any other value may hold something
-// of the pod, and stays out of the log.
-func panicked(cause any) error {
-	if err, ok := cause.(runtime.Error); ok {
-		return fmt.Errorf("panic: %w\n%s", err, debug.Stack())
-	}
-	return fmt.Errorf("panic: a %T\n%s", cause, debug.Stack())
 }

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
@@ -38,19 +38,19 @@ type Handler struct {
 	// Log has one line for each answer that is not a plain success.
 	Log *zap.Logger
 
-	inFlight *semaphore.Weighted
-	buffers  sync.Pool
+	budget  *budget
+	buffers sync.Pool
 }
 
 // NewHandler makes a handler around the real core.
 func NewHandler(store *snapshot.Store, metrics *Metrics, log *zap.Logger) *Handler {
 	return &Handler{
-		Run:      inject.Run,
-		Store:    store,
-		Metrics:  metrics,
-		Log:      log,
-		inFlight: semaphore.NewWeighted(maxInFlight),
-		buffers:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		Run:     inject.Run,
+		Store:   store,
+		Metrics: metrics,
+		Log:     log,
+		budget:  newBudget(),
+		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
 }
 
@@ -88,7 +88,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (a admission) 
 	defer h.Metrics.inFlight.Dec()
 	buffer := h.buffers.Get().(*bytes.Buffer)
 	defer h.putBack(buffer)
-	body := meter{body: http.MaxBytesReader(w, r.Body, maxBody), budget: h.inFlight}
+	body := meter{body: http.MaxBytesReader(w, r.Body, maxBody), budget: h.budget}
 	defer body.end()
 
 	switch err := body.into(buffer); {
@@ -110,7 +110,7 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			a.review.Request.UID = cmp.Or(a.review.Request.UID, decodeUID(body))
-			a.fail(inject.InternalError, panicked(cause))
+			a.fail(inject.InternalError, panics.Error(cause))
 		}
 	}()
 	var err error

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/semaphore"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -273,6 +274,7 @@ func TestBadRequests(t *testing.T) {
 		{"a name twice", "POST", "application/json", object(`{"spec":{},"spec":{}}`), 200, "twice"},
 		{"a pod of another form", "POST", "application/json", object(`{"spec":{"containers":"none"}}`), 200, "cannot be read"},
 		{"containers without end", "POST", "application/json", object(`{"spec":{"containers":[` + strings.Repeat("{},", maxList) + `{}]}}`), 200, "more than 1000"},
+		{"annotations without end", "POST", "application/json", object(`{"metadata":{"annotations":{` + members(maxTexts) + `,"z":""}}}`), 200, "more than 10000"},
 		{"a sidecar's env without end", "POST", "application/json", object(`{"spec":{"containers":[{"name":"istio-proxy","env":[` + strings.Repeat("{},", maxList) + `{}]}]}}`), 200, "more than 1000"},
 		{"a sidecar of another form", "POST", "application/json", object(`{"spec":{"containers":[{"name":"istio-proxy","env":{}}]}}`), 200, "env"},
 		{"a deletion", "POST", "application/json", strings.Replace(object("null"), "CREATE", "DELETE", 1), 200, "creation of pods"},
@@ -364,34 +366,52 @@ func leavesUnchanged(t *testing.T, e edge, logged string) {
 	}
 }
 
+// members are so many of an object of strings.
+func members(count int) string {
+	var out strings.Builder
+	for i := range count {
+		_, _ = fmt.Fprintf(&out, `"%d":"",`, i)
+	}
+	return strings.TrimSuffix(out.String(), ",")
+}
+
 // Whatever holds the budget, the next request is answered at once, and named: the apiserver accepts no other answer.
 func TestShed(t *testing.T) {
 	e := newEdge(t)
-	if !e.inFlight.TryAcquire(maxInFlight - inFlightStep) {
-		t.Fatal("the budget is not free")
+	take := func(from *semaphore.Weighted, n int64) {
+		t.Helper()
+		if !from.TryAcquire(n) {
+			t.Fatal("the budget is not free: an earlier request has kept its share")
+		}
 	}
 	e.Run = func(*inject.Request, *inject.Snapshot) inject.Result { return inject.Result{Reason: inject.OptedOut} }
 	learn(e.Store, "shop")
-	if answer := admitted(t, e.call(testReview(t, testPod(1)))); answer.AuditAnnotations["reason"] != "OptedOut" {
-		t.Errorf("the last step of the budget is not given: %+v", answer)
-	}
-	large := testReview(t, testPod(2000))
-	for name, body := range map[string][]byte{"a body that outgrows what is left": large, "no room at all": testReview(t, testPod(1))} {
-		if name == "no room at all" && !e.inFlight.TryAcquire(inFlightStep) {
-			t.Fatal("the shed request has kept its share")
+	usual, large := testReview(t, testPod(1)), testReview(t, testPod(2000))
+	passes := func(body []byte) {
+		t.Helper()
+		if answer := admitted(t, e.call(body)); answer.AuditAnnotations["reason"] != "OptedOut" {
+			t.Errorf("it is shed: %+v", answer)
 		}
+	}
+	sheds := func(body []byte) {
+		t.Helper()
 		before := e.count(t, "lightstep_injector_shed_total")
 		answer := admitted(t, e.call(body))
 		if answer.UID != testUID || answer.Patch != nil || answer.AuditAnnotations["reason"] != "Overloaded" {
-			t.Errorf("%s: %+v", name, answer)
+			t.Errorf("it is not shed: %+v", answer)
 		}
 		if got := e.count(t, "lightstep_injector_shed_total"); got != before+1 {
-			t.Errorf("%s: counted %v times", name, got-before)
-		}
-		if name == "no room at all" {
-			e.inFlight.Release(inFlightStep)
+			t.Errorf("counted %v times", got-before)
 		}
 	}
+	passes(large)
+	take(e.budget.excess, maxExcess) // which other large bodies have
+	sheds(large)
+	passes(usual)
+	take(e.budget.requests, maxRequests-1)
+	passes(usual)
+	take(e.budget.requests, 1)
+	sheds(usual)
 	if got := e.count(t, "lightstep_injector_in_flight"); got != 0 {
 		t.Errorf("%v in flight", got)
 	}

@@ -30,39 +30,45 @@ const (
 	// readTimeout leaves the time for that wait.
 	readTimeout = requestTimeout - namespaceWait
 
-	// maxInFlight bounds the bytes that all requests in flight hold. A request counts for as much as it has sent, in steps
-	// of inFlightStep, and for one step at least: 512 requests of the usual size, or nine of the largest.
-	maxInFlight  = 64 << 20
-	inFlightStep = 128 << 10
+	// maxRequests bounds the requests in flight, and usualBody the bytes that each may hold whatever the others do: hardly a
+	// pod's review has more.
+	maxRequests = 512
+	usualBody   = 64 << 10
+	// maxExcess bounds the bytes that all requests together hold beyond that, in steps of excessStep. To read a body may take
+	// several times its size, and a few large ones, which anybody can send, must be no usual one's loss.
+	maxExcess  = 8 << 20
+	excessStep = 64 << 10
 	// keptBuffer is the largest buffer that is kept for later requests.
 	keptBuffer = 1 << 20
 	// beginning is how much of a shed request is read, to find its UID: it stands in the first hundred bytes.
 	beginning = 4 << 10
 )
 
-// errOverloaded says that a request would take more than is left of maxInFlight.
+// errOverloaded says that a request would take more than is left.
 var errOverloaded = errors.New("more requests are in flight than this process takes at once")
 
-// meter reads a body and takes from the budget as it goes: a client that announces much and sends little holds little.
+// budget is what is left for requests.
+type budget struct {
+	requests, excess *semaphore.Weighted
+}
+
+func newBudget() *budget {
+	return &budget{requests: semaphore.NewWeighted(maxRequests), excess: semaphore.NewWeighted(maxExcess)}
+}
+
+// meter reads a body and takes from the budget as it goes: a client that announces much and sends little holds little. It
+// never waits: over the bound, an answer at once is worth more than a queue.
 type meter struct {
 	body   io.Reader
-	budget *semaphore.Weighted
-	read   int64
-	taken  int64
+	budget *budget
+	// admitted says that it is one of the requests in flight; excess is what it has taken beyond the usual.
+	admitted     bool
+	read, excess int64
 }
 
-// take takes another step. It never waits: over the bound, an answer at once is worth more than a queue.
-func (m *meter) take() bool {
-	if !m.budget.TryAcquire(inFlightStep) {
-		return false
-	}
-	m.taken += inFlightStep
-	return true
-}
-
-// into reads the whole body. Where not even the first step can be taken, it reads the little that names the request.
+// into reads the whole body. Where it is one request too many, it reads the little that names the request.
 func (m *meter) into(buffer *bytes.Buffer) error {
-	if !m.take() {
+	if m.admitted = m.budget.requests.TryAcquire(1); !m.admitted {
 		_, _ = buffer.ReadFrom(io.LimitReader(m.body, beginning))
 		return errOverloaded
 	}
@@ -74,16 +80,22 @@ func (m *meter) into(buffer *bytes.Buffer) error {
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.body.Read(p)
 	m.read += int64(n)
-	for m.read > m.taken {
-		if !m.take() {
+	for m.read > usualBody+m.excess {
+		if !m.budget.excess.TryAcquire(excessStep) {
 			return n, errOverloaded
 		}
+		m.excess += excessStep
 	}
 	return n, err
 }
 
 // end gives everything back.
-func (m *meter) end() { m.budget.Release(m.taken) }
+func (m *meter) end() {
+	m.budget.excess.Release(m.excess)
+	if m.admitted {
+		m.budget.requests.Release(1)
+	}
+}
 
 // refuse looks at what can be told from a request's headers.
 func refuse(r *http.Request) (int, error) {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -129,11 +130,15 @@ func (c *Controller) work(ctx context.Context, queue queue) {
 }
 
 func (c *Controller) process(ctx context.Context, queue queue, key types.NamespacedName) {
-	if key.Name == "" {
-		c.expand(queue, key)
-		return
-	}
-	again, err := c.reconcile(ctx, key)
+	var again time.Duration
+	err := panics.Caught(func() (err error) { // which is then one Secret's affair, and not all of the process's
+		if key.Name == "" {
+			c.expand(queue, key)
+			return nil
+		}
+		again, err = c.reconcile(ctx, key)
+		return err
+	})
 	if err != nil {
 		if !errors.Is(err, errOvertaken) && !quiet(err, queue.NumRequeues(key)) && ctx.Err() == nil {
 			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))

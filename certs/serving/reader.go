@@ -3,7 +3,6 @@ package serving
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,6 +21,10 @@ type Reader struct {
 	secret *object[*corev1.Secret]
 
 	served atomic.Pointer[tls.Certificate]
+
+	mu sync.Mutex
+	// again is when the Secret is read anew, since what it has was not valid yet.
+	again *time.Timer
 }
 
 // NewReader makes a reader of a Secret.
@@ -62,6 +65,11 @@ func (r *Reader) lack() error {
 
 // read serves what the Secret has now. Where that is nothing of use, what is served stays.
 func (r *Reader) read() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again != nil {
+		r.again.Stop()
+	}
 	secret, there, known := r.secret.now()
 	switch {
 	case !known:
@@ -74,8 +82,11 @@ func (r *Reader) read() {
 	}
 	before := r.served.Load()
 	certificate, err := certificateOf(secret)
-	if err == nil && worse(certificate, before, time.Now()) {
-		err = errors.New("it expired on " + certificate.Leaf.NotAfter.Format(time.RFC3339))
+	if now := time.Now(); err == nil && before != nil && !valid(certificate, now) && valid(before, now) {
+		err = fmt.Errorf("it is valid from %s to %s", certificate.Leaf.NotBefore.Format(time.RFC3339), certificate.Leaf.NotAfter.Format(time.RFC3339))
+		if early := certificate.Leaf.NotBefore.Sub(now); early > 0 {
+			r.again = time.AfterFunc(early, r.read)
+		}
 	}
 	switch {
 	case err != nil && before == nil && len(secret.Data[chainKey]) == 0:
@@ -98,7 +109,7 @@ func certificateOf(secret *corev1.Secret) (*tls.Certificate, error) {
 	return p.certificate, nil
 }
 
-// worse tells whether a certificate is past its time, and another is not.
-func worse(certificate, than *tls.Certificate, now time.Time) bool {
-	return than != nil && now.After(certificate.Leaf.NotAfter) && !now.After(than.Leaf.NotAfter)
+// valid tells whether a certificate is at its time. Whoever has made it may go by another clock.
+func valid(certificate *tls.Certificate, now time.Time) bool {
+	return !now.Before(certificate.Leaf.NotBefore) && !now.After(certificate.Leaf.NotAfter)
 }

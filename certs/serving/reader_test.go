@@ -58,6 +58,7 @@ func TestReader(t *testing.T) {
 
 		now := time.Now()
 		a, b, gone := pairFor(t, now, host), pairFor(t, now, host), pairFor(t, now.Add(-2*life), host)
+		coming := pairFor(t, now.Add(backdated+time.Hour), host)
 		from.Add(secretOf(nil, nil))
 		synctest.Wait()
 		lacks(t, r, "has no serving certificate")
@@ -74,7 +75,8 @@ func TestReader(t *testing.T) {
 			{"no PEM", secretOf([]byte("x"), a.key), a, "refused"},
 			{"another's key", secretOf(b.chain, a.key), a, "refused"},
 			{"nothing", secretOf(nil, nil), a, "refused"},
-			{"past its time", secretOf(gone.chain, gone.key), a, "expired on"},
+			{"past its time", secretOf(gone.chain, gone.key), a, "it is valid from"},
+			{"ahead of its time", secretOf(coming.chain, coming.key), a, "it is valid from"},
 			{"another", secretOf(b.chain, b.key), b, "serving"},
 		} {
 			logged.TakeAll()
@@ -90,6 +92,12 @@ func TestReader(t *testing.T) {
 				t.Errorf("%s: the log says %q, not %q", step.name, said, step.says)
 			}
 		}
+		from.Modify(secretOf(coming.chain, coming.key))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		serves(t, r, coming, "its time has come")
+		from.Modify(secretOf(b.chain, b.key))
+		synctest.Wait()
 		from.Delete(secretOf(nil, nil))
 		synctest.Wait()
 		serves(t, r, b, "deleted")

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"sync"
 
 	"go.uber.org/zap"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
@@ -25,7 +21,6 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
-	"github.com/lightstep-injector/lightstep-injector/webhook/leader"
 	"github.com/lightstep-injector/lightstep-injector/webhook/mesh"
 	"github.com/lightstep-injector/lightstep-injector/webhook/missed"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
@@ -109,20 +104,6 @@ func (c *cluster) owners(ctx context.Context) []metav1.OwnerReference {
 	return []metav1.OwnerReference{{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Name: objectName, UID: found.UID}}
 }
 
-// newLease makes what the replicas stand for. Outside a pod, where nothing says which namespace is the injector's own, it is
-// in the namespace default.
-func newLease(c *cluster, log *zap.Logger) *leader.Lease {
-	host, _ := os.Hostname() // the rest tells processes apart, too
-	return &leader.Lease{
-		Client:    c.leases,
-		Namespace: cmp.Or(ownNamespace(), "default"),
-		Name:      objectName,
-		Identity:  host + "_" + string(uuid.NewUUID()),
-		Owners:    c.owners,
-		Log:       log,
-	}
-}
-
 // newKeeper makes the controller that keeps Istio's objects where the configuration has istio.manage: true.
 func newKeeper(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *mesh.Controller {
 	return &mesh.Controller{
@@ -140,19 +121,4 @@ func newDistributor(c *cluster, store *snapshot.Store, watch *snapshot.Watch, lo
 // newMissedCounter makes what counts the pods of labelled namespaces that were never injected.
 func newMissedCounter(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *missed.Counter {
 	return &missed.Counter{Snapshots: store, Metadata: c.metadata, Log: log, Synced: watch.Synced()}
-}
-
-// lead runs the controllers on the one replica that leads, and sends what they have to tell.
-func lead(ctx context.Context, lease *leader.Lease, tell events.EventBroadcaster, controllers ...func(context.Context)) error {
-	if err := tell.StartRecordingToSinkWithContext(ctx); err != nil {
-		return fmt.Errorf("record Events: %w", err)
-	}
-	defer tell.Shutdown()
-	return lease.Lead(ctx, func(leading context.Context) {
-		var running sync.WaitGroup
-		for _, controller := range controllers {
-			running.Go(func() { controller(leading) })
-		}
-		running.Wait()
-	})
 }

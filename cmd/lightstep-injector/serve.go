@@ -111,6 +111,10 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), missed.Register(registry), serving.Register(registry, certificate.get)); err != nil {
 		return err
 	}
+	leading, err := newLeading(cluster, registry, log, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
+	if err != nil {
+		return err
+	}
 	reload := reloader{store: store, metrics: metrics, log: log}
 	reload.loaded(config)
 
@@ -123,9 +127,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	}
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
-	group.Go(func() error {
-		return lead(running, newLease(cluster, log), cluster.events, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
-	})
+	group.Go(func() error { return leading.run(running) })
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, certificate.usable, watch, server.Answers)))
 	})

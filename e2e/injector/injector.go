@@ -28,6 +28,8 @@ type Options struct {
 	Config string
 	// Flags are added to those of `serve`.
 	Flags []string
+	// Env is added to its environment.
+	Env []string
 	// Kubeconfig is the one that it is given; the cluster's own if empty.
 	Kubeconfig string
 	// Certificate has it take its serving certificate from the cluster: it is given no files.
@@ -95,6 +97,14 @@ func prepare(c *cluster.Cluster, run *cluster.Run, options Options) (*Injector, 
 
 // Start runs the injector, and returns when it says that it is ready.
 func (i *Injector) Start(ctx context.Context) error {
+	if err := i.Launch(); err != nil {
+		return err
+	}
+	return i.waitUntilReady(ctx)
+}
+
+// Launch runs the injector, and returns at once.
+func (i *Injector) Launch() error {
 	args := slices.Concat(i.arguments, []string{"--config", i.options.Config, "--listen", i.listen, "--health-listen", i.health, "--metrics-listen", i.metrics})
 	if !i.options.Certificate {
 		args = append(args, "--tls-cert-file", i.certFile, "--tls-key-file", i.keyFile)
@@ -104,15 +114,18 @@ func (i *Injector) Start(ctx context.Context) error {
 		Path: i.options.Binary,
 		Args: slices.Concat(args, i.options.Flags),
 		// Its memory is of interest, so it collects as it would elsewhere, whatever the tests are compiled and run with.
-		Env: []string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace},
+		Env: append([]string{"GOGC=100", "KUBECONFIG=" + cmp.Or(i.options.Kubeconfig, i.cluster.Kubeconfig), "POD_NAMESPACE=" + Namespace}, i.options.Env...),
 		Log: i.LogFile(),
 	})
 	if err != nil {
 		return err
 	}
 	i.process = started
-	return i.waitUntilReady(ctx)
+	return nil
 }
+
+// Ended returns an error, with the end of the log, if it has ended.
+func (i *Injector) Ended() error { return i.process.Ended() }
 
 // Stop asks the injector to end, as a kubelet would, and waits until it has.
 func (i *Injector) Stop() error {

@@ -1,5 +1,5 @@
-// Package relay lies between a client and an API server, and holds back what the server says for as long as a test
-// wants: a watch that lags, made on purpose.
+// Package relay lies between a client and an API server. It holds back what the server says for as long as a test wants, a
+// watch that lags, made on purpose; or lets nobody through, as if there were no server.
 package relay
 
 import (
@@ -16,13 +16,14 @@ import (
 
 // Relay forwards TCP connections.
 type Relay struct {
-	config   *api.Config
-	server   *url.URL
-	listener net.Listener
+	config  *api.Config
+	server  *url.URL
+	address string
 	// gate is held for reading by whoever passes on the server's words, and for writing while they are held back.
 	gate sync.RWMutex
 
 	mutex       sync.Mutex
+	listener    net.Listener // nil while nobody is let through
 	connections []net.Conn
 	running     sync.WaitGroup
 }
@@ -41,11 +42,8 @@ func Start(kubeconfig string) (*Relay, error) {
 	if r.server, err = url.Parse(cluster.Server); err != nil {
 		return nil, fmt.Errorf("read kubeconfig %s: server: %w", kubeconfig, err)
 	}
-	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return nil, fmt.Errorf("start a relay: %w", err)
-	}
-	r.running.Go(r.accept)
-	return r, nil
+	r.address = "127.0.0.1:0"
+	return r, r.Mend()
 }
 
 // WriteKubeconfig writes a kubeconfig that goes through the relay.
@@ -58,7 +56,7 @@ func (r *Relay) WriteKubeconfig(file string) error {
 		cluster.TLSServerName = r.server.Hostname()
 	}
 	through := *r.server
-	through.Host = r.listener.Addr().String()
+	through.Host = r.address
 	cluster.Server = through.String()
 	if err := clientcmd.WriteToFile(*r.config, file); err != nil {
 		return fmt.Errorf("write kubeconfig %s: %w", file, err)
@@ -72,14 +70,38 @@ func (r *Relay) Pause() { r.gate.Lock() }
 // Resume lets them through again.
 func (r *Relay) Resume() { r.gate.Unlock() }
 
-// Close ends the relay and every connection through it.
-func (r *Relay) Close() error {
-	err := r.listener.Close()
+// Cut ends every connection, and refuses each new one until Mend.
+func (r *Relay) Cut() error {
 	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.listener == nil {
+		return nil
+	}
+	err := r.listener.Close()
+	r.listener = nil
 	for _, connection := range r.connections {
 		_ = connection.Close() // often closed already
 	}
-	r.mutex.Unlock()
+	r.connections = nil
+	return err
+}
+
+// Mend lets clients through again.
+func (r *Relay) Mend() error {
+	listener, err := net.Listen("tcp", r.address)
+	if err != nil {
+		return fmt.Errorf("start a relay: %w", err)
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.listener, r.address = listener, listener.Addr().String()
+	r.running.Go(func() { r.accept(listener) })
+	return nil
+}
+
+// Close ends the relay and every connection through it.
+func (r *Relay) Close() error {
+	err := r.Cut()
 	r.running.Wait()
 	return err
 }
@@ -96,9 +118,9 @@ func (r *Relay) cluster() (*api.Cluster, error) {
 	return cluster, nil
 }
 
-func (r *Relay) accept() {
+func (r *Relay) accept(listener net.Listener) {
 	for {
-		client, err := r.listener.Accept()
+		client, err := listener.Accept()
 		if err != nil {
 			return // closed
 		}
@@ -107,17 +129,23 @@ func (r *Relay) accept() {
 			_ = client.Close() // the client sees what it would see without a relay
 			continue
 		}
-		r.keep(client, server)
+		r.keep(listener, client, server)
 		r.running.Go(func() { pass(server, client) })
 		r.running.Go(func() { pass(gated{client, &r.gate}, server) })
 	}
 }
 
-// keep remembers connections for Close.
-func (r *Relay) keep(connections ...net.Conn) {
+// keep remembers connections for Cut and Close; those of a listener that is closed it ends.
+func (r *Relay) keep(listener net.Listener, connections ...net.Conn) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	r.connections = append(r.connections, connections...)
+	if r.listener == listener {
+		r.connections = append(r.connections, connections...)
+		return
+	}
+	for _, connection := range connections {
+		_ = connection.Close()
+	}
 }
 
 // pass copies until one side ends, and then ends the other.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 )
 
 const (
@@ -102,8 +103,10 @@ func (c *Controller) manage(ctx context.Context) {
 		return
 	}
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]())
+	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer stop()
 	defer queue.ShutDown()
 	if !cluster.watch(ctx, served, &running, queue.Add) {
 		return
@@ -168,7 +171,11 @@ func (c *Controller) work(ctx context.Context, cluster *cluster, queue workqueue
 		if stopping {
 			return
 		}
-		state, err := c.reconcile(ctx, cluster, namespace)
+		state := Failed
+		err := panics.Caught(func() (err error) { // which is then one namespace's affair, and not all of the process's
+			state, err = c.reconcile(ctx, cluster, namespace)
+			return err
+		})
 		if ctx.Err() == nil {
 			c.note(namespace, state, err)
 		}

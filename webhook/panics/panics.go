@@ -1,0 +1,28 @@
+// Package panics makes errors of panics. One in a goroutine of its own would end the process, and with it the answers to the
+// API server, whatever that goroutine was for.
+package panics
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// Caught runs a task, and returns its error, or one made of its panic.
+func Caught(task func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = Error(cause)
+		}
+	}()
+	return task()
+}
+
+// Error makes an error of what recover has returned. The runtime's own messages say what happened; any other value may hold
+// something of a pod or a Secret, and stays out of the log.
+func Error(cause any) error {
+	if err, ok := cause.(runtime.Error); ok {
+		return fmt.Errorf("panic: %w\n%s", err, debug.Stack())
+	}
+	return fmt.Errorf("panic: a %T\n%s", cause, debug.Stack())
+}
