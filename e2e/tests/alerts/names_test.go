@@ -174,7 +174,7 @@ func (e *environment) documented(t *testing.T) {
 		t.Errorf("what is exported and the table of metrics (-exported +table):\n%s", diff)
 	}
 	headings := map[string]bool{}
-	for _, found := range regexp.MustCompile("(?m)^### (LightstepInjector\\w+)$").FindAllStringSubmatch(string(content), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^### (LightstepInjector\w+)$`).FindAllStringSubmatch(string(content), -1) {
 		headings[found[1]] = true
 	}
 	alerts := map[string]bool{}

@@ -50,6 +50,8 @@ type environment struct {
 	scraped map[string]*injector.Injector
 	// fired are the alerts that have been seen to fire, with their severities.
 	fired map[string]bool
+	// besides is an alert that is not looked at.
+	besides string
 	// panels has how many series each expression of the dashboard has shown.
 	panels map[string]int
 }
