@@ -7,6 +7,8 @@ export GOFLAGS = -trimpath
 modules := . e2e e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 tools
 lint := $(CURDIR)/.cache/bin/golangci-lint
 fuzztime ?= 10m
+# How often, and for how long.
+reliably ?= -rotations=100 -pods=100000 -soak=30m -roll-outs=50 -crashes=9 -kills=500
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
 shrink = -fuzzminimizetime 1s
 # How the demo and the end-to-end tests are compiled, with all that they run: as e2e/compile says, so that each package is once.
@@ -49,13 +51,13 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/secrets
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
 
-.PHONY: e2e-certificate
-e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 90m -v ./tests/certificate -args -rotations=100 -crashes=9
+.PHONY: reliability
+reliability: ## Rotations, roll-outs and crashes while pods are created, in full: writes docs/reliability.md; an hour and a half
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/certificate -args $(reliably) -page=$(CURDIR)/docs/reliability.md
 
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to
+	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest ./webhook/missed ./certs/... # which the detector adds to
 	CGO_ENABLED=1 go test -race ./webhook/inject -pods=5000
 
 .PHONY: bench

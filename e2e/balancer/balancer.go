@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,6 +35,7 @@ type Balancer struct {
 	mu          sync.Mutex
 	replicas    []*Replica
 	next        int
+	refused     int
 	connections map[net.Conn]bool
 }
 
@@ -50,6 +52,34 @@ func Start(address string, lag time.Duration, replicas ...*Replica) (*Balancer, 
 	b.running.Go(b.probe)
 	b.running.Go(b.accept)
 	return b, nil
+}
+
+// Add has a replica given connections from when it is ready on.
+func (b *Balancer) Add(r *Replica) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replicas = append(b.replicas, r)
+}
+
+// Remove forgets a replica that is gone.
+func (b *Balancer) Remove(r *Replica) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replicas = slices.DeleteFunc(b.replicas, func(other *Replica) bool { return other == r })
+}
+
+// Routes tells whether connections are given to a replica.
+func (b *Balancer) Routes(r *Replica) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return r.routed
+}
+
+// Refused is how many connections were given to a replica that did not take them.
+func (b *Balancer) Refused() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
 }
 
 // Routed is how many replicas connections are given to.
@@ -88,10 +118,16 @@ func (b *Balancer) probe() {
 			return
 		case <-ticker.C:
 		}
-		for _, r := range b.replicas {
+		for _, r := range b.known() {
 			b.note(r, r.Ready())
 		}
 	}
+}
+
+func (b *Balancer) known() []*Replica {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.replicas)
 }
 
 // note routes by what a replica has said for long enough.
@@ -138,7 +174,13 @@ func (b *Balancer) dial() (net.Conn, error) {
 	if to == nil {
 		return nil, errors.New("no replica is ready")
 	}
-	return net.Dial("tcp", to.Address)
+	connection, err := net.Dial("tcp", to.Address)
+	if err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.refused++
+	}
+	return connection, err
 }
 
 // pass copies both ways until one side ends.
