@@ -52,7 +52,7 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
 
 .PHONY: reliability
-reliability: ## Rotations, roll-outs and crashes while pods are created, in full: writes docs/reliability.md; an hour and a half
+reliability: ## Rotations, roll-outs and crashes while pods are created, in full: writes docs/reliability.md; over an hour
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/certificate -args $(reliably) -page=$(CURDIR)/docs/reliability.md
 
 .PHONY: race

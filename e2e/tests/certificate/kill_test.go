@@ -55,7 +55,7 @@ func (e *environment) kill(t *testing.T, r *replica) {
 	e.figures.MostLost = max(e.figures.MostLost, dropped.Since(before).Failed)
 	if late := e.calls(t).Since(dropped).Failed; late != 0 {
 		e.figures.Late += late
-		t.Errorf("%d calls failed after the endpoint was dropped", late)
+		t.Errorf("%d calls failed after the endpoint was dropped; of calls that failed, the API server said at last:\n%s", late, e.why(t))
 	}
 }
 

@@ -1,6 +1,8 @@
 package certificate
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,7 +57,22 @@ func (e *environment) none(t *testing.T, done reliability.Part) {
 	t.Helper()
 	if done.Calls.Failed != 0 || len(done.Pods.Missed) != 0 {
 		t.Errorf("%s: of %d calls %d failed; of %d pods %d were missed", done.What, done.Calls.All, done.Calls.Failed, done.Pods.Created, len(done.Pods.Missed))
+		t.Logf("of calls that failed, the API server said at last:\n%s", e.why(t))
 	}
+}
+
+// why is what the API server has said of the last few calls that failed.
+func (e *environment) why(t *testing.T) string {
+	t.Helper()
+	log, err := os.ReadFile(e.run.Log("kube-apiserver"))
+	check(t, err)
+	var said []string
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "Failed calling webhook, failing open "+webhook) {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said[max(0, len(said)-5):], "")
 }
 
 func (e *environment) calls(t *testing.T) load.Calls {
