@@ -30,7 +30,9 @@ type Run struct {
 	Propagation Propagation
 	// Served is the longest that it took until every replica served a new certificate.
 	Served time.Duration
-	Parts  []Part
+	// Handshakes is how many were made while it was rotated; none failed.
+	Handshakes int
+	Parts      []Part
 	// Held is how many requests were under way when their replica was told to stop, and were answered.
 	Held int
 	// Refused is how many connections were given to replicas that had been killed, MostLost the most calls that were lost with

@@ -85,7 +85,7 @@ func (e *environment) freshInstall(t *testing.T) {
 
 // rotate rotates while pods are created, evenly over the time: no call fails, no pod is missed, and no replica grows.
 func (e *environment) rotate(t *testing.T) {
-	watched := e.watch(t)
+	watched, shaken := e.watch(t), e.shakeHands(t)
 	l := e.begin(t, "rotated")
 	pace := time.NewTicker(max(*soak/time.Duration(*rotations), time.Millisecond))
 	defer pace.Stop()
@@ -95,6 +95,7 @@ func (e *environment) rotate(t *testing.T) {
 		<-pace.C
 	}
 	samples := watched.end()
+	e.figures.Handshakes = shaken.end(t)
 	e.none(t, l.end(t, "rotations of the webhook CA and the certificate", done))
 	e.figures.Soak = judge(t, samples)
 }

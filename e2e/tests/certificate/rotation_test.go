@@ -100,7 +100,7 @@ func servedBy(address string) (*big.Int, error) {
 
 // trusted sees that the API server is told to trust so many CAs.
 func (e *environment) trusted(ctx context.Context, want int) error {
-	configuration, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "0-lightstep-injector", metav1.GetOptions{})
+	configuration, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, configurationName, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,8 @@ const (
 	root    = "../../.."
 	own     = chart.Namespace
 	account = "lightstep-injector"
+	// configurationName is the webhook configuration's.
+	configurationName = "0-lightstep-injector"
 	// configuration is the replicas'.
 	configuration = "testdata/config.yaml"
 	// deadline bounds every wait for the cluster: longer than a lease that nobody handed back lasts, and a rotation.
@@ -47,6 +49,8 @@ type environment struct {
 	run      *cluster.Run
 	admin    *kubernetes.Clientset
 	balancer *balancer.Balancer
+	// service is the address of the chart's Service.
+	service string
 	// binary is the program, account the kubeconfig of its account.
 	binary, account string
 	propagation     time.Duration
@@ -92,8 +96,8 @@ func (e *environment) balance(t *testing.T) {
 	t.Helper()
 	service, err := e.admin.CoreV1().Services(own).Get(t.Context(), injector.Name, metav1.GetOptions{})
 	check(t, err)
-	address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
-	e.balancer, err = balancer.Start(address, lag)
+	e.service = net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
+	e.balancer, err = balancer.Start(e.service, lag)
 	check(t, err)
 	t.Cleanup(func() { check(t, e.balancer.Close()) })
 }
