@@ -8,6 +8,8 @@ modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/
 lint := $(CURDIR)/.cache/bin/golangci-lint
 helm := .cache/bin/helm
 fuzztime ?= 10m
+# How often, and for how long.
+reliably ?= -rotations=100 -pods=100000 -soak=30m -roll-outs=50 -crashes=9 -kills=500
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
 shrink = -fuzzminimizetime 1s
 # How the demo and the end-to-end tests are compiled, with all that they run: as e2e/compile says, so that each package is once.
@@ -65,9 +67,12 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/secrets
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/distribute -args -namespaces=10000 -hold-rate -steps=200
 
-.PHONY: e2e-certificate
-e2e-certificate: ## The part of e2e about the webhook's own certificate: 100 rotations, roll-outs and crashes while pods are created
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 90m -v ./tests/certificate -args -rotations=100 -crashes=9
+.PHONY: reliability
+reliability: ## Rotations, roll-outs and crashes while pods are created, in full: writes docs/reliability.md; over an hour
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/certificate -args $(reliably) -page=$(CURDIR)/docs/reliability.md
+
+.PHONY: e2e-certmanager
+e2e-certmanager: ## The part of e2e where cert-manager keeps the certificate, with 100 renewals
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/certmanager -args -renewals=100
 
 .PHONY: manifests
@@ -80,7 +85,7 @@ e2e-faults: ## The part of e2e that brings about each row of docs/faults.md, the
 
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest # which the detector adds to
+	CGO_ENABLED=1 go test -race -skip '^TestAllocations$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest ./webhook/missed ./certs/... # which the detector adds to
 	CGO_ENABLED=1 go test -race ./webhook/inject -pods=5000
 
 .PHONY: bench

@@ -61,17 +61,32 @@ func reach(t *testing.T, client *http.Client, method, url string, body []byte) *
 	}
 }
 
-func TestServer(t *testing.T) {
-	e, address := newEdge(t), freeAddress(t)
-	learn(e.Store, "shop")
+// newServer makes a server with some certificate.
+func newServer(t *testing.T, address string, handler http.Handler) *Server {
+	t.Helper()
 	pair := httptest.NewUnstartedServer(nil)
 	pair.StartTLS()
 	certificate := pair.TLS.Certificates[0]
 	pair.Close()
-	server, err := NewServer(address, e, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil })
+	server, err := NewServer(address, handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server
+}
+
+// newClient makes a client that trusts anybody.
+func newClient(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the certificate is not what is tested
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func TestServer(t *testing.T) {
+	e, address := newEdge(t), freeAddress(t)
+	learn(e.Store, "shop")
+	server := newServer(t, address, e)
 	running(t, server.Start)
 	for protocol, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		transport := &http.Transport{
@@ -92,6 +107,77 @@ func TestServer(t *testing.T) {
 	if err := server.Answers(httptest.NewRequest(http.MethodGet, "/readyz", nil)); err != nil {
 		t.Errorf("not ready: %s", err)
 	}
+}
+
+// A request that is under way when serving ends is answered, and its context is not that of anything that has ended.
+func TestServingEndsAfterItsRequests(t *testing.T) {
+	address, reached, ended := freeAddress(t), make(chan struct{}), make(chan error, 1)
+	ctx, end := context.WithCancel(t.Context())
+	server := newServer(t, address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(reached)
+		<-ctx.Done()
+		awaitRefusal(t, address)
+		if err := r.Context().Err(); err != nil {
+			t.Errorf("the request is cancelled: %v", err)
+		}
+		_, _ = io.WriteString(w, "answered")
+	}))
+	go func() { ended <- server.Start(ctx) }()
+	go func() { <-reached; end() }()
+	response := reach(t, newClient(t), http.MethodPost, "https://"+address+Path, []byte("{}"))
+	if body, err := io.ReadAll(response.Body); string(body) != "answered" {
+		t.Errorf("it is answered with %q, %v", body, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitRefusal waits until nobody listens on an address any more.
+func awaitRefusal(t *testing.T, address string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		connection, err := net.Dial("tcp", address)
+		if err != nil {
+			return
+		}
+		_ = connection.Close()
+	}
+	t.Error("it goes on listening")
+}
+
+// One connection more than the bound waits, and is served when another has ended.
+func TestConnectionsAreBounded(t *testing.T) {
+	address := freeAddress(t)
+	running(t, newServer(t, address, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).Start)
+	client := newClient(t)
+	_ = reach(t, client, http.MethodPost, "https://"+address+Path, nil).Body.Close()
+	client.CloseIdleConnections()
+	var open []net.Conn
+	defer func() {
+		for _, connection := range open {
+			_ = connection.Close()
+		}
+	}()
+	for range maxConnections { // each of which has headerTimeout to say something
+		connection, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, connection)
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_ = reach(t, client, http.MethodPost, "https://"+address+Path, nil).Body.Close()
+	}()
+	select {
+	case <-answered:
+		t.Fatal("it is served beyond the bound")
+	case <-time.After(200 * time.Millisecond):
+	}
+	_ = open[0].Close()
+	<-answered
 }
 
 func TestListenAddresses(t *testing.T) {

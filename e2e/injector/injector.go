@@ -176,8 +176,8 @@ func (i *Injector) Ready(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
+	reason, _ := io.ReadAll(response.Body) // to its end in any case, so that the connection is kept
 	if response.StatusCode != http.StatusOK {
-		reason, _ := io.ReadAll(response.Body)
 		return fmt.Errorf("GET /readyz: %s: %s", response.Status, bytes.TrimSpace(reason))
 	}
 	return nil
@@ -191,17 +191,17 @@ func get(ctx context.Context, url string) (*http.Response, error) {
 	return http.DefaultClient.Do(request)
 }
 
-// pickAddresses picks free ports: on the Service's ClusterIP for the webhook, or on every interface where the API server
-// is on another machine.
+// pickAddresses picks free ports on the Service's ClusterIP: no connection has its own end there, so that what is killed and
+// started again finds them free. Where the API server is on another machine, the webhook's is on every interface.
 func (i *Injector) pickAddresses() error {
-	host := clusterIP
+	host, local := clusterIP, clusterIP
 	if i.options.WebhookHost != "" {
-		host = ""
+		host, local = "", "127.0.0.1"
 	}
 	for _, address := range []struct {
 		to   *string
 		host string
-	}{{&i.listen, host}, {&i.health, "127.0.0.1"}, {&i.metrics, "127.0.0.1"}} {
+	}{{&i.listen, host}, {&i.health, local}, {&i.metrics, local}} {
 		listener, err := net.Listen("tcp", net.JoinHostPort(address.host, "0"))
 		if err != nil {
 			return fmt.Errorf("find a free port: %w", err)

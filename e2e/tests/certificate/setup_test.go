@@ -3,15 +3,17 @@ package certificate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -21,6 +23,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
+	"github.com/lightstep-injector/lightstep-injector/e2e/reliability"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 )
 
@@ -28,21 +31,37 @@ const (
 	root    = "../../.."
 	own     = chart.Namespace
 	account = "lightstep-injector"
+	// configurationName is the webhook configuration's.
+	configurationName = "0-lightstep-injector"
+	// configuration is the replicas'.
+	configuration = "testdata/config.yaml"
 	// deadline bounds every wait for the cluster: longer than a lease that nobody handed back lasts, and a rotation.
 	deadline = 90 * time.Second
-	// propagation is what one API server, and replicas on its machine, need many times over.
-	propagation = 2 * time.Second
+	// patient is the propagation time until it has been measured: what one API server needs many times over.
+	patient = 2 * time.Second
 	// lag is how long endpoints take to follow.
 	lag = 500 * time.Millisecond
 )
 
-// environment is a cluster with the chart installed, and three replicas that the API server reaches through a balancer.
+// environment is a cluster with the chart installed, and replicas that the API server reaches through a balancer.
 type environment struct {
 	cluster  *cluster.Cluster
 	run      *cluster.Run
 	admin    *kubernetes.Clientset
-	replicas []*injector.Injector
 	balancer *balancer.Balancer
+	// service is the address of the chart's Service.
+	service string
+	// binary is the program, account the kubeconfig of its account.
+	binary, account string
+	propagation     time.Duration
+
+	made     int
+	replicas []*replica
+	// missed are the pods of all parts that were.
+	missed []types.NamespacedName
+	// held counts the requests that were under way when a replica was told to stop, and that were answered.
+	held    atomic.Int64
+	figures *reliability.Run
 }
 
 func setUp(t *testing.T) *environment {
@@ -61,66 +80,44 @@ func setUp(t *testing.T) *environment {
 	check(t, err)
 	t.Cleanup(func() { check(t, c.Stop()) })
 	check(t, helm.Install(ctx, c, "--values", "testdata/values.yaml"))
-	e := &environment{cluster: c, run: run, admin: client(t, c.Config)}
+	e := &environment{
+		cluster: c, run: run, admin: client(t, c.Config), binary: binary, account: filepath.Join(run.Dir, "kubeconfig-account"), propagation: patient,
+	}
 	as, err := c.As(ctx, own, account)
 	check(t, err)
-	kubeconfig := filepath.Join(run.Dir, "kubeconfig-account")
-	check(t, cluster.WriteKubeconfig(kubeconfig, as))
-	for _, name := range []string{"one", "two", "three"} {
-		e.replicas = append(e.replicas, e.replica(t, injector.Options{
-			Binary: binary, Config: "testdata/config.yaml", Kubeconfig: kubeconfig, Name: name, Certificate: true,
-			Flags: []string{"--self-signed", "--propagation-time", propagation.String()},
-		}))
-	}
+	check(t, cluster.WriteKubeconfig(e.account, as))
 	e.balance(t)
+	t.Cleanup(func() { e.endReplicas(t) })
 	return e
-}
-
-// replica makes one; it is told to start later.
-func (e *environment) replica(t *testing.T, options injector.Options) *injector.Injector {
-	t.Helper()
-	made, err := injector.NewUncalled(e.cluster, e.run, options)
-	check(t, err)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of %s's log:\n%s", options.Name, process.Tail(made.LogFile(), 40))
-		}
-		made.Kill()
-	})
-	return made
 }
 
 // balance starts the balancer, on the address of the chart's Service.
 func (e *environment) balance(t *testing.T) {
 	t.Helper()
-	var routes []*balancer.Replica
-	for _, r := range e.replicas {
-		routes = append(routes, &balancer.Replica{Address: r.Address(), Ready: func() bool { return r.Ready(context.Background()) == nil }})
-	}
 	service, err := e.admin.CoreV1().Services(own).Get(t.Context(), injector.Name, metav1.GetOptions{})
 	check(t, err)
-	address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
-	e.balancer, err = balancer.Start(address, lag, routes...)
+	e.service = net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
+	e.balancer, err = balancer.Start(e.service, lag)
 	check(t, err)
 	t.Cleanup(func() { check(t, e.balancer.Close()) })
 }
 
-// awaitRouted waits until connections are given to so many replicas.
-func (e *environment) awaitRouted(t *testing.T, want int) {
+// endReplicas ends them, and shows what they said where the test has failed.
+func (e *environment) endReplicas(t *testing.T) {
 	t.Helper()
-	eventually(t, func(context.Context) error {
-		if got := e.balancer.Routed(); got != want {
-			return fmt.Errorf("%d replicas are routed to, not %d", got, want)
+	for _, r := range e.replicas {
+		if t.Failed() {
+			t.Logf("the end of a replica's log:\n%s", process.Tail(r.LogFile(), 10))
 		}
-		return nil
-	})
+		r.Kill()
+	}
 }
 
 // client asks as much as it likes, and says no warnings.
 func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	t.Helper()
 	config = rest.CopyConfig(config)
-	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
+	config.QPS, config.WarningHandler, config.ContentType = -1, rest.NoWarnings{}, runtime.ContentTypeProtobuf
 	made, err := kubernetes.NewForConfig(config)
 	check(t, err)
 	return made
