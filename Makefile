@@ -71,6 +71,10 @@ e2e-secrets: ## The part of e2e about Secrets: the rights that the chart gives, 
 reliability: ## Rotations, roll-outs and crashes while pods are created, in full: writes docs/reliability.md; over an hour
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/certificate -args $(reliably) -page=$(CURDIR)/docs/reliability.md
 
+.PHONY: e2e-install
+e2e-install: ## The part of e2e about the chart: a release's life, kustomize, cert-manager, alerts, every command in docs/install.md and docs/operations.md
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/install ./tests/certmanager ./tests/alerts
+
 .PHONY: e2e-certmanager
 e2e-certmanager: ## The part of e2e where cert-manager keeps the certificate, with 100 renewals
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/certmanager -args -renewals=100

@@ -200,7 +200,9 @@ func (r *reader) operations(t *testing.T) {
 
 // certManager has the reader's cluster have it.
 func (r *reader) certManager(t *testing.T) {
-	manager, err := issuer.Build(t.Context(), root, func() { report.New(os.Stdout).Linef("cert-manager is built from source the first time: a minute or two.") })
+	manager, err := issuer.Build(t.Context(), root, func() {
+		report.New(os.Stdout).Linef("cert-manager is built from source the first time: a minute or two.")
+	})
 	stage.Check(t, err)
 	stage.Check(t, manager.Install(r.Cluster))
 	stage.Check(t, manager.Start(r.Cluster, r.Run))
