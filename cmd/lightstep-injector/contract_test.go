@@ -56,9 +56,9 @@ func readInstalled(t *testing.T) *installed {
 	for file, into := range map[string]any{
 		"overlays/self-managed/deployment.yaml":                   &in.deployment,
 		"overlays/self-managed/mutatingwebhookconfiguration.yaml": &in.webhook,
-		"base/service.yaml":                                       &in.service,
-		"base/configmap.yaml":                                     &in.config,
-		"base/serviceaccount.yaml":                                &in.account,
+		"base/service.yaml":        &in.service,
+		"base/configmap.yaml":      &in.config,
+		"base/serviceaccount.yaml": &in.account,
 	} {
 		if err := yaml.UnmarshalStrict(readFile(t, filepath.Join(manifests, file)), into); err != nil {
 			t.Fatalf("%s: %v", file, err)
@@ -236,9 +236,9 @@ func TestContractConfiguration(t *testing.T) {
 func compareKeys(t *testing.T, path string, known *valuesSchema, of reflect.Type, document string) {
 	t.Helper()
 	keys := map[string]reflect.Type{}
-	for i := range of.NumField() {
-		name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
-		keys[name] = of.Field(i).Type
+	for field := range of.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		keys[name] = field.Type
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(keys)), slices.Sorted(maps.Keys(known.Properties))); diff != "" {
 		t.Errorf("%s (-the program +the chart's schema):\n%s", path, diff)

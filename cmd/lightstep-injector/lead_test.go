@@ -14,7 +14,7 @@ import (
 // A controller that panics begins anew, later each time, and is counted; it ends with its context.
 func TestControllerPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &leading{panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "panics_total"}), log: zap.NewNop()}
+		l := &leading{panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "panics_total", Help: "Panics."}), log: zap.NewNop()}
 		ctx, stop := context.WithCancel(t.Context())
 		var begun []time.Time
 		done := make(chan struct{})

@@ -53,22 +53,29 @@ func newPod(n *Node, found *corev1.Pod, ip string) *pod {
 
 // look does what is due: what fails is tried with the next look.
 func (p *pod) look(ctx context.Context, found *corev1.Pod) {
-	if err := p.bringConfig(ctx, found); err != nil {
-		return // as a kubelet waits for what is to be mounted
+	leaving := found.DeletionTimestamp != nil
+	if !leaving {
+		if err := p.bringConfig(ctx, found); err != nil {
+			return // as a kubelet waits for what is to be mounted
+		}
 	}
 	if p.process == nil {
+		if leaving {
+			p.node.forget(ctx, found)
+			return
+		}
 		if err := p.start(ctx, found); err != nil {
 			return
 		}
 	}
-	if found.DeletionTimestamp != nil && !p.stopping {
+	if leaving && !p.stopping {
 		p.stopping = true
 		p.process.Terminate()
 	}
 	p.ready.Store(p.probe(ctx, found))
 	ended, failed := p.process.Exited()
 	switch {
-	case ended && found.DeletionTimestamp != nil:
+	case ended && leaving:
 		p.node.forget(ctx, found)
 	case ended && found.Spec.RestartPolicy == corev1.RestartPolicyAlways:
 		p.process = nil

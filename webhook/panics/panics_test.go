@@ -13,7 +13,7 @@ func TestCaught(t *testing.T) {
 		task      func() error
 		says, not string
 	}{
-		"the runtime's":  {task: func() error { var missing []int; return fmt.Errorf("%d", missing[len(missing)]) }, says: "index out of range"},
+		"the runtime's":  {task: func() error { var missing []int; return fmt.Errorf("%d", missing[1]) }, says: "index out of range"},
 		"somebody's own": {task: func() error { panic("s3cret") }, says: "panic: a string", not: "s3cret"},
 		"an error":       {task: func() error { return failure }, says: "failed", not: "panic"},
 	} {

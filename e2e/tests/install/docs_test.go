@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
@@ -89,9 +91,11 @@ func placeholders() *strings.Replacer {
 // run runs a fence's commands, one after the other.
 func (r *reader) run(t *testing.T, fence string) {
 	t.Helper()
-	for _, line := range strings.Split(strings.TrimSpace(strings.ReplaceAll(fence, "\\\n", " ")), "\n") {
+	for _, line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(fence, "\\\n", " ")), "\n") {
 		line, _, _ = strings.Cut(line, " #")
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", placeholders().Replace(line))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "sh", "-c", placeholders().Replace(line))
 		cmd.Dir = r.dir
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Join(r.dir, "bin")+":"+os.Getenv("PATH"), "KUBECONFIG="+r.Cluster.Kubeconfig,
 			"CONTROLPLANE_PARENT=", // the shell is in between

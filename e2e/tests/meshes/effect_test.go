@@ -204,16 +204,16 @@ func users() (ours, theirs map[string]*corev1.Pod) {
 	optedOut := plain()
 	optedOut.Labels["lightstep.com/inject"] = "false"
 	return map[string]*corev1.Pod{
-			"plain":      plain(),
-			"own config": set("proxy.istio.io/config", "concurrency: 3"),
-			"sampling":   set("lightstep.com/sampling", "12.5"),
-			"map": set("sidecar.istio.io/userVolume", `{"extra":{"emptyDir":{}}}`,
-				"sidecar.istio.io/userVolumeMount", `{"extra":{"mountPath":"/extra"}}`),
-			"list": set("sidecar.istio.io/userVolume", `[{"name":"extra","emptyDir":{}}]`,
-				"sidecar.istio.io/userVolumeMount", `[{"name":"extra","mountPath":"/extra"}]`),
-		}, map[string]*corev1.Pod{
-			"opted out":   optedOut,
-			"own tracing": set("proxy.istio.io/config", `{"tracing":{"zipkin":{"address":"own:9411"},"sampling":5}}`),
-			"own sample":  set("proxy.istio.io/config", "tracing: {sampling: 5}"),
-		}
+		"plain":      plain(),
+		"own config": set("proxy.istio.io/config", "concurrency: 3"),
+		"sampling":   set("lightstep.com/sampling", "12.5"),
+		"map": set("sidecar.istio.io/userVolume", `{"extra":{"emptyDir":{}}}`,
+			"sidecar.istio.io/userVolumeMount", `{"extra":{"mountPath":"/extra"}}`),
+		"list": set("sidecar.istio.io/userVolume", `[{"name":"extra","emptyDir":{}}]`,
+			"sidecar.istio.io/userVolumeMount", `[{"name":"extra","mountPath":"/extra"}]`),
+	}, map[string]*corev1.Pod{
+		"opted out":   optedOut,
+		"own tracing": set("proxy.istio.io/config", `{"tracing":{"zipkin":{"address":"own:9411"},"sampling":5}}`),
+		"own sample":  set("proxy.istio.io/config", "tracing: {sampling: 5}"),
+	}
 }
