@@ -91,7 +91,7 @@ func placeholders() *strings.Replacer {
 // run runs a fence's commands, one after the other.
 func (r *reader) run(t *testing.T, fence string) {
 	t.Helper()
-	for _, line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(fence, "\\\n", " ")), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(fence, "\\\n", " ")), "\n") {
 		line, _, _ = strings.Cut(line, " #")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
