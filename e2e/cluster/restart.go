@@ -16,7 +16,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 )
 
-// RestartAPIServer ends the API server, and has the very same command run again: its data are etcd's, its certificates are
+// RestartAPIServer kills the API server, and has the very same command run again: its data are etcd's, its certificates are
 // where they were. It returns once it answers. envtest would make other certificates, which nobody knows.
 func (c *Cluster) RestartAPIServer(ctx context.Context, run *Run) error {
 	pid, command, err := findProcess(filepath.Join(run.Dir, "bin", "kube-apiserver"))
@@ -55,9 +55,9 @@ func findProcess(path string) (pid int, command []string, err error) {
 	return 0, nil, fmt.Errorf("there is no process %s", path)
 }
 
-// end has a process end, and returns once it has.
+// end ends a process, and returns once it has. A SIGTERM would take a minute, in which the API server waits for its clients.
 func end(ctx context.Context, pid int) error {
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
 	return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, startTimeout, true, func(context.Context) (bool, error) {

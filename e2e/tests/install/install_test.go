@@ -62,6 +62,7 @@ func TestInstall(t *testing.T) {
 	t.Run("SameAgain", e.sameAgain)
 	t.Run("Existing", e.existing)
 	t.Run("Away", e.away)
+	t.Run("GitOps", e.gitOps)
 	t.Run("UninstalledAgain", e.uninstalled)
 	t.Run("Elsewhere", e.elsewhere)
 }
@@ -289,7 +290,7 @@ func (e *environment) caBundleStays(t *testing.T) {
 	}
 }
 
-// sameAgain: an upgrade with the same values writes nothing that the API server sees as a change, nor does a second apply.
+// sameAgain: an upgrade with the same values writes nothing that the API server sees as a change.
 func (e *environment) sameAgain(t *testing.T) {
 	flags := []string{"--set", address, "--server-side=true"}
 	e.upgrade(t, flags...)
@@ -298,6 +299,12 @@ func (e *environment) sameAgain(t *testing.T) {
 	if after := e.versions(t); before != after {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
+}
+
+// gitOps: rendered twice the chart is the same, and applied twice, as a GitOps controller does, it changes nothing: not even what was
+// written into its objects. Helm comes no more after that, but to take it away.
+func (e *environment) gitOps(t *testing.T) {
+	caBundle := e.caBundle(t)
 	text, err := e.helm.Render(t.Context(), "--set", address, "--no-hooks")
 	stage.Check(t, err)
 	again, err := e.helm.Render(t.Context(), "--set", address, "--no-hooks")
@@ -307,14 +314,17 @@ func (e *environment) sameAgain(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "chart.yaml")
 	stage.Check(t, os.WriteFile(file, text, 0o600))
-	apply := func() { // as a GitOps controller does
-		e.kubectl(t, "apply", "--server-side", "--field-manager=helm", "-f", file)
+	apply := func() {
+		e.kubectl(t, "apply", "--server-side", "--field-manager=gitops", "--force-conflicts", "-f", file)
 	}
 	apply()
-	before = e.versions(t)
+	before := e.versions(t)
 	apply()
 	if after := e.versions(t); before != after {
 		t.Errorf("applied twice: before\n%s\nafter\n%s", before, after)
+	}
+	if now := e.caBundle(t); now != caBundle || now == "" {
+		t.Errorf("the caBundle is %q", now)
 	}
 }
 
