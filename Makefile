@@ -6,6 +6,9 @@ export GOFLAGS = -trimpath
 
 modules := . e2e e2e/certmanager e2e/controlplane e2e/helm e2e/istio/istiod e2e/istio/v1_7 e2e/istio/v1_26 e2e/istio/v1_31 e2e/prometheus tools tools/release
 lint := $(CURDIR)/.cache/bin/golangci-lint
+helm-docs := $(CURDIR)/.cache/bin/helm-docs
+# Values stand in the order of the file.
+describe = $(helm-docs) --chart-search-root manifests/chart --sort-values-order file --log-level warning
 helm := .cache/bin/helm
 fuzztime ?= 10m
 # How often, and for how long.
@@ -80,7 +83,8 @@ e2e-certmanager: ## The part of e2e where cert-manager keeps the certificate, wi
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/certmanager -args -renewals=100
 
 .PHONY: manifests
-manifests: ## Write manifests/kustomize anew, from the chart
+manifests: $(helm-docs) ## Write manifests/kustomize and the chart's README anew, from the chart
+	$(describe)
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 ./tests/install -run '^TestKustomize$$' -update
 
 .PHONY: e2e-faults
@@ -105,10 +109,12 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
 
 .PHONY: verify
-verify: $(lint) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
+verify: $(lint) $(helm-docs) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
 	@for m in $(filter-out tools,$(modules)); do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
 	@for m in . e2e tools/release; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
 	@for m in $(modules); do echo "go mod tidy $$m" && go -C $$m mod tidy -diff || exit 1; done
+	@echo "helm-docs" && $(describe) --dry-run | diff - manifests/chart/lightstep-injector/README.md || { echo "the chart's values have changed: make manifests"; exit 1; }
+	@! grep -n '|  |$$' manifests/chart/lightstep-injector/README.md || { echo "say what these values are for, in values.yaml: # -- ..."; exit 1; }
 	@./tools/vulncheck
 
 .PHONY: fmt
@@ -118,6 +124,10 @@ fmt: $(lint) ## Format
 $(lint): tools/go.mod tools/go.sum
 	@echo "building golangci-lint, once"
 	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(helm-docs): tools/go.mod tools/go.sum
+	@echo "building helm-docs, once"
+	go build -C tools -o $@ github.com/norwoodj/helm-docs/cmd/helm-docs
 
 .PHONY: clean
 clean: ## Remove what was built here, the cached control plane included

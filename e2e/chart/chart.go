@@ -58,6 +58,15 @@ func (h *Helm) Render(ctx context.Context, flags ...string) ([]byte, error) {
 	return h.run(ctx, "", append([]string{"template", release, h.chart}, flags...))
 }
 
+// Lint has Helm look for what is wrong with the chart, and what is not as it should be.
+func (h *Helm) Lint(ctx context.Context, flags ...string) error {
+	output, err := h.run(ctx, "", append([]string{"lint", h.chart, "--strict"}, flags...))
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, output)
+	}
+	return nil
+}
+
 // Install installs the chart, or upgrades it, and returns when the API server has all of it.
 func (h *Helm) Install(ctx context.Context, c *cluster.Cluster, flags ...string) error {
 	_, err := h.Upgrade(ctx, c, flags...)

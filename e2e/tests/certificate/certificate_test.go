@@ -15,7 +15,7 @@ import (
 var (
 	rotations = flag.Int("rotations", 5, "how many rotations at least; each is one of the webhook CA and of the certificate")
 	pods      = flag.Int("pods", 1000, "how many pods are created at least while it is rotated")
-	soak      = flag.Duration("soak", time.Minute, "how long it is rotated at least, and the replicas are looked at")
+	soak      = flag.Duration("soak", 2*time.Minute, "how long it is rotated at least, and the replicas are looked at")
 	rollOuts  = flag.Int("roll-outs", 1, "how many roll-outs, each of all replicas")
 	crashes   = flag.Int("crashes", 1, "how many times the leader is killed in a rotation")
 	kills     = flag.Int("kills", 5, "how many times any replica is killed")

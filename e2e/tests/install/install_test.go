@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +134,26 @@ func (e *environment) nothingSet(t *testing.T) {
 		t.Errorf("helm test does not name the value: %s", said)
 	}
 	e.logged(t, "profiles.default.satellite.address is empty")
+	e.counted(t, `lightstep_injector_admissions_total{outcome="unchanged",reason="NotConfigured"}`)
+}
+
+// counted sees that some replica has such a series in its metrics.
+func (e *environment) counted(t *testing.T, series string) {
+	t.Helper()
+	pods, err := e.Client.CoreV1().Pods(own).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=lightstep-injector"})
+	stage.Check(t, err)
+	for i := range pods.Items {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+net.JoinHostPort(pods.Items[i].Status.PodIP, "8080")+"/metrics", http.NoBody)
+		stage.Check(t, err)
+		response, err := http.DefaultClient.Do(request)
+		stage.Check(t, err)
+		text, err := io.ReadAll(response.Body)
+		stage.Check(t, errors.Join(err, response.Body.Close()))
+		if strings.Contains(string(text), series+" ") {
+			return
+		}
+	}
+	t.Errorf("no replica has counted %s", series)
 }
 
 // volumes are how many a pod has, of which each has a token's of another name.

@@ -267,6 +267,14 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
+// TestLint: Helm finds nothing to say.
+func TestLint(t *testing.T) {
+	helm := buildHelm(t)
+	for _, mode := range []string{"selfManaged", "certManager", "existing"} {
+		stage.Check(t, helm.Lint(t.Context(), "--set", "certificate.mode="+mode))
+	}
+}
+
 // TestVersions: the chart renders for each Kubernetes that it is for.
 func TestVersions(t *testing.T) {
 	helm := buildHelm(t)
