@@ -426,14 +426,28 @@ func (e *environment) away(t *testing.T) {
 	}
 }
 
-// elsewhere: in another namespace it is the same.
+// elsewhere: in another namespace it is the same, here with the satellite CA from the values.
 func (e *environment) elsewhere(t *testing.T) {
 	at := []string{"--namespace", "tracing"}
-	e.upgrade(t, append(at, "--set", address, "--wait")...)
+	ca, err := injector.NewCA("satellite CA")
+	stage.Check(t, err)
+	file := filepath.Join(t.TempDir(), "cacert.pem")
+	stage.Check(t, os.WriteFile(file, ca.PEM, 0o600))
+	notes := e.upgrade(t, append(at, "--set", address, "--set-file", "satelliteCA.pem="+file, "--wait")...)
+	if strings.Contains(notes, "kubectl create secret") || !strings.Contains(notes, "The satellite CA is copied") {
+		t.Errorf("with the satellite CA in the values the notes say:\n%s", notes)
+	}
 	e.Namespace(t, "from-elsewhere", map[string]string{"lightstep.com/injection": "enabled"}, nil)
 	if pod := e.pod(t, "from-elsewhere", "pod"); pod.Labels["lightstep.com/injected"] != "true" {
 		t.Errorf("it was not injected: %v", pod.Labels)
 	}
+	stage.Eventually(t, func(ctx context.Context) error {
+		copied, err := e.Client.CoreV1().Secrets("from-elsewhere").Get(ctx, "lightstep.cacert", metav1.GetOptions{})
+		if err == nil && string(copied.Data["cacert.pem"]) != string(ca.PEM) {
+			return fmt.Errorf("the copy is %q", copied.Data)
+		}
+		return err
+	})
 	stage.Check(t, e.helm.Uninstall(t.Context(), e.Cluster, at...))
 }
 

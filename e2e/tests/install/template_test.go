@@ -61,6 +61,7 @@ type rendered struct {
 	budget     policyv1.PodDisruptionBudget
 	webhook    admissionv1.MutatingWebhookConfiguration
 	network    networkingv1.NetworkPolicy
+	secret     corev1.Secret
 }
 
 func (r *rendered) pod() *corev1.PodSpec         { return &r.deployment.Spec.Template.Spec }
@@ -73,7 +74,7 @@ func render(t *testing.T, helm *chart.Helm, flags ...string) *rendered {
 	r := new(rendered)
 	for kind, into := range map[string]any{
 		"Deployment": &r.deployment, "Service": &r.service, "PodDisruptionBudget": &r.budget,
-		"MutatingWebhookConfiguration": &r.webhook, "NetworkPolicy": &r.network,
+		"MutatingWebhookConfiguration": &r.webhook, "NetworkPolicy": &r.network, "Secret": &r.secret,
 	} {
 		at := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
 		if at >= 0 {
@@ -157,6 +158,7 @@ func args(r *rendered) string { return strings.Join(r.container().Args, " ") }
 // TestValues: each value comes to where it has its effect.
 func TestValues(t *testing.T) {
 	helm := buildHelm(t)
+	const pem = "-----BEGIN CERTIFICATE-----"
 	digest := "sha256:" + strings.Repeat("a", 64)
 	for _, c := range []struct {
 		set   string
@@ -200,6 +202,12 @@ func TestValues(t *testing.T) {
 		}},
 		{"certificate.mode=certManager,certificate.issuerRef.name=yours", func(r *rendered) bool {
 			return r.webhook.Annotations["cert-manager.io/inject-ca-from"] == "lightstep-system/lightstep-injector"
+		}},
+		{"satelliteCA.pem=" + pem, func(r *rendered) bool {
+			return r.secret.Name == "lightstep.cacert" && r.secret.Namespace == chart.Namespace && string(r.secret.Data["cacert.pem"]) == pem
+		}},
+		{"satelliteCA.pem=" + pem + ",config.profiles.default.caCertificate.key=k,config.profiles.default.caCertificate.source.name=s", func(r *rendered) bool {
+			return r.secret.Name == "s" && string(r.secret.Data["k"]) == pem
 		}},
 		{"serviceAccount.name=mine", func(r *rendered) bool { return r.pod().ServiceAccountName == "mine" }},
 		{"webhook.failurePolicy=Fail,webhook.timeoutSeconds=9", func(r *rendered) bool {
@@ -250,13 +258,16 @@ func TestRefusedValues(t *testing.T) {
 		"certificate.caBundle=x":       "/certificate/caBundle",
 		"certificate.caBundle=-----BEGIN CERTIFICATE-----":                      "certificate.caBundle",
 		"certificate.mode=certManager,certificate.issuerRef.kind=ClusterIssuer": "/certificate/issuerRef",
-		"webhook.failurePolicy=ignore":                                          "/webhook/failurePolicy",
-		"webhook.timeoutSeconds=31":                                             "/webhook/timeoutSeconds",
-		"webhook.reinvocationPolicy=Never":                                      "'reinvocationPolicy'",
-		"networkPolicy.enabled=1":                                               "/networkPolicy/enabled",
-		"networkPolicy.apiServerCIDRs={x}":                                      "/networkPolicy/apiServerCIDRs/0",
-		"networkPolicy.metricsFrom={x}":                                         "/networkPolicy/metricsFrom/0",
-		"networkPolicy.apiServerCIDR=1.1/16":                                    "'apiServerCIDR'",
+		"satelliteCA.pem=x": "/satelliteCA/pem",
+		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate=null":        "satelliteCA.pem: config.profiles.default.caCertificate is null",
+		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate.source=null": "satelliteCA.pem: config.profiles.default.caCertificate.source is null",
+		"webhook.failurePolicy=ignore":       "/webhook/failurePolicy",
+		"webhook.timeoutSeconds=31":          "/webhook/timeoutSeconds",
+		"webhook.reinvocationPolicy=Never":   "'reinvocationPolicy'",
+		"networkPolicy.enabled=1":            "/networkPolicy/enabled",
+		"networkPolicy.apiServerCIDRs={x}":   "/networkPolicy/apiServerCIDRs/0",
+		"networkPolicy.metricsFrom={x}":      "/networkPolicy/metricsFrom/0",
+		"networkPolicy.apiServerCIDR=1.1/16": "'apiServerCIDR'",
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := helm.Template(t.Context(), "--set", set)
