@@ -75,8 +75,8 @@ reliability: ## Rotations, roll-outs and crashes while pods are created, in full
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/certificate -args $(reliably) -page=$(CURDIR)/docs/reliability.md
 
 .PHONY: e2e-install
-e2e-install: ## The part of e2e about the chart: a release's life, kustomize, cert-manager, alerts, every command in docs/install.md and docs/operations.md
-	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/install ./tests/certmanager ./tests/alerts
+e2e-install: test-image ## The part of e2e about the chart: the image, the account's rights, a release's life, kustomize, cert-manager, alerts, each command in docs/install.md and docs/operations.md
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m ./tests/install ./tests/certmanager ./tests/alerts ./tests/secrets
 
 .PHONY: e2e-certmanager
 e2e-certmanager: ## The part of e2e where cert-manager keeps the certificate, with 100 renewals

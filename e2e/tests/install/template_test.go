@@ -278,6 +278,45 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
+// TestWrongTypes: each value there is, of a type that it cannot have, is refused by a message that names it; and so is a key beside
+// it that nobody knows.
+func TestWrongTypes(t *testing.T) {
+	helm := buildHelm(t)
+	var values map[string]any
+	text, err := os.ReadFile(filepath.Join(root, "manifests", "chart", "lightstep-injector", "values.yaml"))
+	stage.Check(t, err)
+	stage.Check(t, yaml.Unmarshal(text, &values))
+	refused := func(set, names string) {
+		t.Helper()
+		if _, err := helm.Template(t.Context(), "--set-json", set); err == nil || !strings.Contains(err.Error(), names) {
+			t.Errorf("%s is not refused by %s: %v", set, names, err)
+		}
+	}
+	var walk func(path string, value any)
+	walk = func(path string, value any) {
+		switch of := value.(type) {
+		case map[string]any:
+			refused(path+"=7", "/"+strings.ReplaceAll(path, ".", "/"))
+			for key, inner := range of {
+				if path != "resources" && path != "monitoring.dashboard.labels" { // which are Kubernetes' own
+					walk(path+"."+key, inner)
+				}
+			}
+		case bool, string, float64:
+			refused(path+`=["x"]`, "/"+strings.ReplaceAll(path, ".", "/"))
+		default:
+			refused(path+"=7", "/"+strings.ReplaceAll(path, ".", "/"))
+		}
+	}
+	for key, value := range values {
+		walk(key, value)
+		if inner, isMap := value.(map[string]any); isMap && len(inner) > 0 && key != "resources" {
+			refused(key+".nobodyKnows=1", "'nobodyKnows'")
+		}
+	}
+	refused("nobodyKnows=1", "'nobodyKnows'")
+}
+
 // TestLint: Helm finds nothing to say.
 func TestLint(t *testing.T) {
 	helm := buildHelm(t)
