@@ -91,6 +91,8 @@ func TestAssess(t *testing.T) {
 		{name: "a value edited", found: edited(`{"f:data":{"f:cacert.pem":{}}}`), want: Edited},
 		{name: "a key added", found: edited(`{"f:data":{"f:more":{}}}`), want: Edited},
 		{name: "a mark edited", found: edited(`{"f:metadata":{"f:labels":{"f:app":{}}}}`), want: Edited},
+		{name: "an annotation of ours taken away", found: ours(func(s *corev1.Secret) { delete(s.Annotations, SourceAnnotation) }), want: Edited},
+		{name: "a label of ours taken away", found: ours(func(s *corev1.Secret) { delete(s.Labels, AppLabel) }), want: Edited},
 		{name: "made immutable", found: edited(`{"f:immutable":{}}`), want: Edited},
 		{name: "a label of theirs added", found: edited(`{"f:metadata":{"f:labels":{"f:team":{}}}}`), want: Current},
 		{name: "edited in our name", found: ours(func(s *corev1.Secret) { s.Data["cacert.pem"] = []byte("x") }), want: Edited},

@@ -41,7 +41,7 @@ type Found struct {
 	// Ours says that the injector has made it: its label says so, and its apply is among the managers, which no manifest
 	// that somebody has pasted brings along.
 	Ours bool
-	// Edited says that somebody else has written data, or a mark, of a copy of ours.
+	// Edited says that somebody else has written data, or a mark, of a copy of ours, or taken a mark away.
 	Edited bool
 	// Hash is the hash that the copy's annotation has.
 	Hash string
@@ -91,8 +91,14 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 			found.Edited = true
 		}
 	}
-	found.Edited = found.Edited && found.Ours
+	found.Edited = found.Ours && (found.Edited || unmarked(meta))
 	return found
+}
+
+// unmarked tells whether somebody has taken one of the copy's own marks away, which nobody then is a manager of. A hash that is
+// gone differs from the source's.
+func unmarked(meta *metav1.ObjectMeta) bool {
+	return meta.Labels[AppLabel] != App || meta.Labels[ManagedByLabel] == "" || meta.Annotations[SourceAnnotation] == ""
 }
 
 // byUs tells the injector's apply from another's write, and from the injector's own clearing away.

@@ -56,7 +56,7 @@ func setUp(t *testing.T) *environment {
 	helm, err := chart.Build(t.Context(), root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
 	stage.Check(t, err)
 	e.configure(t)
-	stage.Check(t, helm.Install(t.Context(), e.Cluster, "--set-file", "config="+e.Config, "--set", "certificate.selfManaged=true"))
+	stage.Check(t, helm.Install(t.Context(), e.Cluster, "--set-file", "config="+e.Config))
 	as, err := e.Cluster.As(t.Context(), own, injector.Name)
 	stage.Check(t, err)
 	direct := filepath.Join(e.Run.Dir, "account.kubeconfig")
