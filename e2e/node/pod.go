@@ -33,8 +33,6 @@ type pod struct {
 	process *process.Process
 	// config is the version of the ConfigMap that its file has.
 	config string
-	// told is the status that the API server was told last.
-	told string
 	// stopping says that it was sent SIGTERM.
 	stopping bool
 }
@@ -221,14 +219,14 @@ func (p *pod) probe(ctx context.Context, found *corev1.Pod) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// tell tells the API server, where it is news.
+// tell tells the API server, where it is news: or where somebody has told it otherwise, as the controller of nodes does while it
+// has not heard of one.
 func (p *pod) tell(ctx context.Context, found *corev1.Pod, phase corev1.PodPhase) {
 	ready := corev1.ConditionFalse
 	if p.ready.Load() {
 		ready = corev1.ConditionTrue
 	}
-	news := string(phase) + string(ready)
-	if news == p.told {
+	if found.Status.Phase == phase && readiness(found) == ready {
 		return
 	}
 	status := map[string]any{"status": corev1.PodStatus{
@@ -246,7 +244,15 @@ func (p *pod) tell(ctx context.Context, found *corev1.Pod, phase corev1.PodPhase
 	if err != nil {
 		return
 	}
-	if _, err := p.node.cluster.Client.CoreV1().Pods(found.Namespace).Patch(ctx, found.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err == nil {
-		p.told = news
+	_, _ = p.node.cluster.Client.CoreV1().Pods(found.Namespace).Patch(ctx, found.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+}
+
+// readiness is what the API server has of it.
+func readiness(found *corev1.Pod) corev1.ConditionStatus {
+	for _, condition := range found.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status
+		}
 	}
+	return ""
 }
