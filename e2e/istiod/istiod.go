@@ -154,14 +154,23 @@ func (i *Istiod) pickAddress() error {
 	for _, i.port = range []int64{chartsPort, otherPort} {
 		for last := 20; last < 250; last++ {
 			i.address = fmt.Sprintf("127.10.0.%d", last)
-			listener, err := net.Listen("tcp", i.webhook())
+			err := errors.Join(free(i.webhook()), free(net.JoinHostPort(i.address, healthPort))) // which istiod listens on first
 			if err == nil {
-				return listener.Close()
+				return nil
 			}
 			errs = append(errs, err)
 		}
 	}
 	return fmt.Errorf("find a free ClusterIP: %w", errors.Join(errs[0], errs[len(errs)-1]))
+}
+
+// free tells whether nobody listens there.
+func free(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
 }
 
 // writeKubeconfig writes one that has the rights of istiod's service account.
