@@ -27,7 +27,7 @@ type Replica struct {
 
 // Balancer gives connections to replicas.
 type Balancer struct {
-	listener net.Listener
+	listener *net.TCPListener
 	lag      time.Duration
 	stop     chan struct{}
 	running  sync.WaitGroup
@@ -35,16 +35,34 @@ type Balancer struct {
 	mu          sync.Mutex
 	replicas    []*Replica
 	next        int
-	refused     int
+	lost        Lost
 	connections map[net.Conn]bool
 }
+
+// Lost is what was given to replicas that were gone, or went.
+type Lost struct {
+	// Refused is how many connections were given to a replica that did not take them.
+	Refused int
+	// Cut is how many connections a replica ended while it owed an answer: the client was the last to have sent something.
+	Cut int
+}
+
+// Since is what was lost since an earlier reading.
+func (l Lost) Since(before Lost) Lost { return Lost{l.Refused - before.Refused, l.Cut - before.Cut} }
+
+// All is how many connections were lost.
+func (l Lost) All() int { return l.Refused + l.Cut }
 
 // probeInterval is how often replicas are asked whether they are ready.
 const probeInterval = 50 * time.Millisecond
 
 // Start listens on an address. lag is how long it takes until a change of readiness is known.
 func Start(address string, lag time.Duration, replicas ...*Replica) (*Balancer, error) {
-	listener, err := net.Listen("tcp", address)
+	at, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("start a balancer: %w", err)
+	}
+	listener, err := net.ListenTCP("tcp", at)
 	if err != nil {
 		return nil, fmt.Errorf("start a balancer: %w", err)
 	}
@@ -75,11 +93,11 @@ func (b *Balancer) Routes(r *Replica) bool {
 	return r.routed
 }
 
-// Refused is how many connections were given to a replica that did not take them.
-func (b *Balancer) Refused() int {
+// Lost is what was lost until now.
+func (b *Balancer) Lost() Lost {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.refused
+	return b.lost
 }
 
 // Routed is how many replicas connections are given to.
@@ -146,7 +164,7 @@ func (b *Balancer) note(r *Replica, ready bool) {
 
 func (b *Balancer) accept() {
 	for {
-		client, err := b.listener.Accept()
+		client, err := b.listener.AcceptTCP()
 		if err != nil {
 			return // closed
 		}
@@ -160,7 +178,7 @@ func (b *Balancer) accept() {
 }
 
 // dial connects to the next replica that is routed to. That it is gone is not known here: nobody tries another.
-func (b *Balancer) dial() (net.Conn, error) {
+func (b *Balancer) dial() (*net.TCPConn, error) {
 	b.mu.Lock()
 	var to *Replica
 	for range b.replicas {
@@ -174,27 +192,37 @@ func (b *Balancer) dial() (net.Conn, error) {
 	if to == nil {
 		return nil, errors.New("no replica is ready")
 	}
-	connection, err := net.Dial("tcp", to.Address)
+	address, err := net.ResolveTCPAddr("tcp", to.Address)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := net.DialTCP("tcp", nil, address)
 	if err != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.refused++
+		b.lost.Refused++
 	}
 	return connection, err
 }
 
-// pass copies both ways until one side ends.
-func (b *Balancer) pass(client, server net.Conn) {
+// pass copies both ways until one side ends. Where the replica does, the client is told, but listened to until it has heard: what
+// it sends meanwhile is lost, too.
+func (b *Balancer) pass(client, server *net.TCPConn) {
 	b.mu.Lock()
 	b.connections[client], b.connections[server] = true, true
 	b.mu.Unlock()
-	for _, way := range []struct{ to, from net.Conn }{{server, client}, {client, server}} {
-		b.running.Go(func() {
-			_, _ = io.Copy(way.to, way.from) // however it ends, it is over
-			_ = way.to.Close()
-			b.mu.Lock()
-			delete(b.connections, way.to)
-			b.mu.Unlock()
-		})
-	}
+	c := &call{balancer: b}
+	b.running.Go(func() {
+		_, _ = io.Copy(client, answered{server, c}) // however it ends, it is over
+		_ = client.CloseWrite()
+	})
+	b.running.Go(func() {
+		_, _ = io.Copy(server, asked{client, c})
+		_ = client.Close()
+		_ = server.Close()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.connections, client)
+		delete(b.connections, server)
+	})
 }

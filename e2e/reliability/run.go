@@ -35,9 +35,9 @@ type Run struct {
 	Parts      []Part
 	// Held is how many requests were under way when their replica was told to stop, and were answered.
 	Held int
-	// Refused is how many connections were given to replicas that had been killed, MostLost the most calls that were lost with
-	// one, Late how many were lost after its endpoint was dropped.
-	Refused, MostLost, Late int
+	// Refused is how many connections were given to replicas that had been killed, Cut how many ended with one that owed an
+	// answer, MostLost the most calls that were lost with one, Late how many were lost after its endpoint was dropped.
+	Refused, Cut, MostLost, Late int
 	// Missed is how many pods were, by the API server's list, by the gauge and by status.
 	Missed int
 	Soak   Soak

@@ -19,7 +19,7 @@ import (
 
 // killLeader kills the leader in the midst of a rotation. The next leader brings the rotation to its end.
 func (e *environment) killLeader(t *testing.T) {
-	l, refused := e.begin(t, "leader-killed"), e.balancer.Refused()
+	l := e.begin(t, "leader-killed")
 	points := []string{"proposed", "published", "switched"}
 	for i := range *crashes {
 		e.rotateOnce(t, func(now string) {
@@ -29,30 +29,34 @@ func (e *environment) killLeader(t *testing.T) {
 		})
 	}
 	l.end(t, "kills (SIGKILL) of the leader in the midst of a rotation", *crashes)
-	e.figures.Refused += e.balancer.Refused() - refused
 }
 
 // killAny kills each replica in its turn.
 func (e *environment) killAny(t *testing.T) {
-	l, refused := e.begin(t, "killed"), e.balancer.Refused()
+	l := e.begin(t, "killed")
 	for i := range *kills {
 		e.kill(t, e.replicas[i%len(e.replicas)])
 	}
 	l.end(t, fmt.Sprintf("kills (SIGKILL) of one of %d replicas", len(e.replicas)), *kills)
-	e.figures.Refused += e.balancer.Refused() - refused
 }
 
 // kill kills a replica, and starts it again, as a kubelet would. The calls that it has, or is given until its endpoint is
-// dropped, fail; no other does.
+// dropped, fail; no other does, and the balancer has seen each of them.
 func (e *environment) kill(t *testing.T, r *replica) {
 	t.Helper()
-	before := e.calls(t)
+	before, seen := e.calls(t), e.balancer.Lost()
 	r.Kill()
 	e.awaitDropped(t, r)
-	dropped := e.settled(t)
+	dropped, lost := e.settled(t), e.balancer.Lost().Since(seen)
 	check(t, r.Start(t.Context()))
 	e.awaitRouted(t, r)
-	e.figures.MostLost = max(e.figures.MostLost, dropped.Since(before).Failed)
+	e.figures.Refused += lost.Refused
+	e.figures.Cut += lost.Cut
+	failed := dropped.Since(before).Failed
+	e.figures.MostLost = max(e.figures.MostLost, failed)
+	if failed > lost.All() {
+		t.Errorf("%d calls failed, but of the connections to the replica %d were refused, and %d cut with an answer owed; of calls that failed, the API server said at last:\n%s", failed, lost.Refused, lost.Cut, e.why(t))
+	}
 	if late := e.calls(t).Since(dropped).Failed; late != 0 {
 		e.figures.Late += late
 		t.Errorf("%d calls failed after the endpoint was dropped; of calls that failed, the API server said at last:\n%s", late, e.why(t))
