@@ -20,6 +20,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/compile"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/operator"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
@@ -30,8 +31,6 @@ const (
 	istioSpace = "istio-system"
 	// caSecret is the satellite CA's, in every namespace.
 	caSecret, caKey = "lightstep.cacert", "cacert.pem"
-	// operatorModule has the kinds of monitoring.coreos.com. Of this module later versions are not served.
-	operatorModule, operatorSum = "github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="
 )
 
 type environment struct {
@@ -88,29 +87,14 @@ func labelled() map[string]string { return map[string]string{"lightstep.com/inje
 // installKinds has the API server know the kinds of prometheus-operator, and Istio's.
 func (e *environment) installKinds(t *testing.T) {
 	t.Helper()
-	operator := module(t, t.TempDir(), operatorModule)
-	if operator.Sum != operatorSum {
-		t.Fatalf("%s has the sum %s", operatorModule, operator.Sum)
-	}
-	kinds := filepath.Join(operator.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_")
-	istio := filepath.Join(module(t, filepath.Join(root, "e2e", "istio", "istiod"), "istio.io/istio").Dir, "manifests", "charts", "base", "files", "crd-all.gen.yaml")
-	e.kubectl(t, "apply", "--server-side", "-f", kinds+"podmonitors.yaml", "-f", kinds+"prometheusrules.yaml", "-f", istio)
+	stage.Check(t, operator.Install(t.Context(), e.Cluster))
+	list, err := compile.Command(t.Context(), filepath.Join(root, "e2e", "istio", "istiod"), "list", "-m", "-f", "{{.Dir}}", "istio.io/istio").Output()
+	stage.Check(t, err)
+	e.kubectl(t, "apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(list)), "manifests", "charts", "base", "files", "crd-all.gen.yaml"))
 	stage.Eventually(t, func(ctx context.Context) error { // they are served a moment later
-		_, err := e.try(ctx, "get", "podmonitors,prometheusrules,telemetries.telemetry.istio.io,serviceentries.networking.istio.io,destinationrules.networking.istio.io", "-A")
+		_, err := e.try(ctx, "get", "telemetries.telemetry.istio.io,serviceentries.networking.istio.io,destinationrules.networking.istio.io", "-A")
 		return err
 	})
-}
-
-// downloaded is a Go module that is on this machine.
-type downloaded struct{ Dir, Sum string }
-
-// module downloads a module, in the version that a folder's own module has, or in its own.
-func module(t *testing.T, folder, name string) (m downloaded) {
-	t.Helper()
-	output, err := compile.Command(t.Context(), folder, "mod", "download", "-json", name).Output()
-	stage.Check(t, err)
-	stage.Check(t, json.Unmarshal(output, &m))
-	return m
 }
 
 // install installs the chart with all that is for monitoring, and reads it back.

@@ -54,7 +54,6 @@ func TestInstall(t *testing.T) {
 	e := setUp(t)
 	// What the API server itself enforces of our pods.
 	e.Namespace(t, own, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}, nil)
-	t.Run("Accepted", e.accepted)
 	t.Run("NothingSet", e.nothingSet)
 	t.Run("Uninstalled", e.uninstalled)
 	t.Run("AtOnce", e.atOnce)
@@ -77,31 +76,6 @@ func (e *environment) logs(t *testing.T) {
 	stage.Check(t, err)
 	for _, file := range files {
 		stage.LogOnFailure(t, file)
-	}
-}
-
-// accepted: the API server takes each combination, and knows every field.
-func (e *environment) accepted(t *testing.T) {
-	for name, flags := range map[string][]string{
-		"defaults": nil,
-		"other": {
-			"--set", address, "--set", "certificate.mode=existing,replicas=3,image.digest=sha256:" + strings.Repeat("a", 64),
-			"--set", "distribution.namespaces={default},config.istio.namespaces={default},config.profiles.default.accessToken.source.name=token",
-			"--set", "ports.webhook=9443,ports.metrics=9090,ports.health=9091,affinity.nodeAffinity=null,topologySpreadConstraints[0].topologyKey=zone," +
-				"topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule,monitoring.dashboard.enabled=true",
-			"--set", "networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,resources.limits.cpu=1",
-		},
-		"much": {
-			"--set", address, "--set", "hostNetwork=true,priorityClassName=p,image.pullSecrets={a},podLabels.a=b,podAnnotations.c=d,nodeSelector.e=f",
-			"--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDRs={10.0.0.0/28},tolerations[0].operator=Exists,goMemoryLimit=",
-			"--set", "webhook.failurePolicy=Fail,config.istio.manage=true",
-		},
-	} {
-		text, err := e.helm.Render(t.Context(), append(flags, "--no-hooks")...) // a pod takes an account that is there
-		stage.Check(t, err)
-		file := filepath.Join(t.TempDir(), name+".yaml")
-		stage.Check(t, os.WriteFile(file, text, 0o600))
-		e.kubectl(t, "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", file)
 	}
 }
 

@@ -158,12 +158,25 @@ func args(r *rendered) string { return strings.Join(r.container().Args, " ") }
 // TestValues: each value comes to where it has its effect.
 func TestValues(t *testing.T) {
 	helm := buildHelm(t)
+	for _, c := range values() {
+		t.Run(c.set, func(t *testing.T) {
+			if r := render(t, helm, "--set", c.set); !c.holds(r) {
+				t.Errorf("it has no effect: %+v", r)
+			}
+		})
+	}
+}
+
+// value is a value of the chart's, or some that belong together, and the effect.
+type value struct {
+	set   string
+	holds func(*rendered) bool
+}
+
+func values() []value {
 	const pem = "-----BEGIN CERTIFICATE-----"
 	digest := "sha256:" + strings.Repeat("a", 64)
-	for _, c := range []struct {
-		set   string
-		holds func(*rendered) bool
-	}{
+	return []value{
 		{"replicas=3", func(r *rendered) bool { return *r.deployment.Spec.Replicas == 3 }},
 		{"image.repository=r/i,image.tag=t", func(r *rendered) bool { return r.container().Image == "r/i:t" }},
 		{"image.repository=r/i,image.digest=" + digest, func(r *rendered) bool { return r.container().Image == "r/i@"+digest }},
@@ -189,7 +202,7 @@ func TestValues(t *testing.T) {
 		{"affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=a", func(r *rendered) bool {
 			return r.pod().Affinity.PodAntiAffinity == nil && r.pod().Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0].TopologyKey == "a"
 		}},
-		{"topologySpreadConstraints[0].topologyKey=a", func(r *rendered) bool {
+		{"topologySpreadConstraints[0].topologyKey=a,topologySpreadConstraints[0].maxSkew=1,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule", func(r *rendered) bool {
 			return len(r.pod().TopologySpreadConstraints) == 1 && r.pod().TopologySpreadConstraints[0].TopologyKey == "a"
 		}},
 		{"podLabels.a=b,podAnnotations.c=d", func(r *rendered) bool {
@@ -220,12 +233,6 @@ func TestValues(t *testing.T) {
 			in := r.network.Spec.Ingress
 			return in[0].From[0].IPBlock.CIDR == "10.0.0.0/28" && len(in[1].From) == 0 && in[2].From[0].IPBlock.CIDR == "10.1.0.0/16"
 		}},
-	} {
-		t.Run(c.set, func(t *testing.T) {
-			if r := render(t, helm, "--set", c.set); !c.holds(r) {
-				t.Errorf("it has no effect: %+v", r)
-			}
-		})
 	}
 }
 
