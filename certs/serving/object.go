@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 )
 
 // resource lists and watches a kind of object.
@@ -24,6 +26,7 @@ type resource[L runtime.Object] interface {
 // limit to a name.
 type object[T runtime.Object] struct {
 	what     string
+	log      *zap.Logger
 	informer cache.SharedIndexInformer
 	// forbidden says that this account may not look.
 	forbidden atomic.Bool
@@ -37,7 +40,7 @@ func follow[T, L runtime.Object](from resource[L], example T, name string, log *
 	named := func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	}
-	o := &object[T]{what: name}
+	o := &object[T]{what: name, log: log}
 	o.informer = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			named(&options)
@@ -49,7 +52,7 @@ func follow[T, L runtime.Object](from resource[L], example T, name string, log *
 		},
 	}, from), example, 0, cache.Indexers{})
 	_ = o.informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { // fails once it runs
-		o.failed(log, err)
+		o.failed(err)
 	})
 	return o
 }
@@ -57,8 +60,14 @@ func follow[T, L runtime.Object](from resource[L], example T, name string, log *
 // run watches until the context ends.
 func (o *object[T]) run(ctx context.Context) { o.informer.RunWithContext(ctx) }
 
-// listen has a function called whenever something may have changed, the first answer, that there is none, included.
-func (o *object[T]) listen(ctx context.Context, changed func()) error {
+// listen has a function called whenever something may have changed, the first answer, that there is none, included. One that
+// panics, at what somebody has written, is called at the next change again.
+func (o *object[T]) listen(ctx context.Context, told func()) error {
+	changed := func() {
+		if err := panics.Caught(func() error { told(); return nil }); err != nil {
+			o.log.Error("watch: what it has told could not be taken in", zap.String("watch", o.what), zap.Error(err))
+		}
+	}
 	handler, err := o.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { changed() }, UpdateFunc: func(any, any) { changed() }, DeleteFunc: func(any) { changed() },
 	})
@@ -85,7 +94,7 @@ func (o *object[T]) now() (found T, there, known bool) {
 }
 
 // failed tells of a failure that is not the last one again.
-func (o *object[T]) failed(log *zap.Logger, err error) {
+func (o *object[T]) failed(err error) {
 	o.forbidden.Store(apierrors.IsForbidden(err))
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -94,5 +103,5 @@ func (o *object[T]) failed(log *zap.Logger, err error) {
 		return
 	}
 	o.said = reason
-	log.Error("watch failed; it is tried again and again", zap.String("watch", o.what), zap.Error(err))
+	o.log.Error("watch failed; it is tried again and again", zap.String("watch", o.what), zap.Error(err))
 }

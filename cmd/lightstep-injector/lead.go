@@ -41,16 +41,21 @@ type leading struct {
 	log         *zap.Logger
 }
 
-// newLeading takes the controllers.
-func newLeading(c *cluster, registry prometheus.Registerer, log *zap.Logger, controllers ...func(context.Context)) (*leading, error) {
-	l := &leading{lease: newLease(c, log), tell: c.events, controllers: controllers, log: log, panics: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "lightstep_injector_controller_panics_total",
-		Help: "How often a controller has panicked, and begun anew.",
-	})}
-	if err := registry.Register(l.panics); err != nil {
+// newLeading takes the controllers, and what counts their panics.
+func newLeading(c *cluster, panics prometheus.Counter, log *zap.Logger, controllers ...func(context.Context)) *leading {
+	return &leading{lease: newLease(c, log), tell: c.events, controllers: controllers, log: log, panics: panics}
+}
+
+// countPanics makes the counter of those that are nobody's request.
+func countPanics(registry prometheus.Registerer) (prometheus.Counter, error) {
+	panics := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "lightstep_injector_panics_total",
+		Help: "How often a controller or a watch has panicked, and gone on.",
+	})
+	if err := registry.Register(panics); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return l, nil
+	return panics, nil
 }
 
 // run runs the controllers while this replica leads, and sends what they have to tell.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/certs/serving"
 	"github.com/lightstep-injector/lightstep-injector/webhook"
+	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
@@ -99,7 +100,11 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
 	}
-	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, log)
+	panicked, err := countPanics(registry)
+	if err != nil {
+		return err
+	}
+	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, panicked.Inc, log)
 	var drain webhook.Drain
 	server, err := webhook.NewServer(o.listen, drain.Wrap(webhook.NewHandler(store, metrics, log)), certificate.get)
 	if err != nil {
@@ -111,10 +116,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), missed.Register(registry), serving.Register(registry, certificate.get)); err != nil {
 		return err
 	}
-	leading, err := newLeading(cluster, registry, log, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
-	if err != nil {
-		return err
-	}
+	leading := newLeading(cluster, panicked, log, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
 	reload := reloader{store: store, metrics: metrics, log: log}
 	reload.loaded(config)
 
@@ -206,8 +208,8 @@ func (o *serveOptions) loadConfiguration(check func(*settings.Settings) error) (
 	if err != nil {
 		return nil, nil, err
 	}
-	file := &snapshot.File{Path: o.config, Parse: func(content []byte) (*settings.Settings, error) {
-		config, err := settings.Parse(content)
+	file := &snapshot.File{Path: o.config, Parse: func(content []byte) (config *settings.Settings, err error) {
+		err = panics.Caught(func() (err error) { config, err = settings.Parse(content); return err })
 		if err != nil {
 			return nil, err
 		}

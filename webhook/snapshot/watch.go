@@ -26,6 +26,8 @@ type Watch struct {
 	Objects dynamic.Interface
 	Store   *Store
 	Log     *zap.Logger
+	// Panicked is told of each panic that was survived.
+	Panicked func()
 
 	// secretsIn limits the Secrets of labelled namespaces to those of one; empty for all.
 	secretsIn string
@@ -36,8 +38,8 @@ type Watch struct {
 }
 
 // NewWatch makes a watch; Run starts it.
-func NewWatch(meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, log *zap.Logger) *Watch {
-	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, Log: log, pending: map[string]bool{}, synced: make(chan struct{})}
+func NewWatch(meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, panicked func(), log *zap.Logger) *Watch {
+	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, Panicked: panicked, Log: log, pending: map[string]bool{}, synced: make(chan struct{})}
 	for name := range w.subjects() {
 		w.pending[name] = true
 	}
@@ -117,7 +119,11 @@ func (w *Watch) follow(ctx context.Context, name string, s subject) {
 		}
 		w.Log.Error("watch failed; it is tried again and again", zap.String("watch", name), zap.Error(err))
 	}
-	reflector := cache.NewReflectorWithOptions(s.from.listerWatcher(), s.example, s.into(told),
+	store := guard{s.into(told), func(err error) {
+		w.Panicked()
+		w.Log.Error("watch: what it has told could not be taken in", zap.String("watch", name), zap.Error(err))
+	}}
+	reflector := cache.NewReflectorWithOptions(s.from.listerWatcher(), s.example, store,
 		cache.ReflectorOptions{Name: name, TypeDescription: name})
 	reflector.RunWithContext(klog.NewContext(ctx, logr.Discard()))
 }

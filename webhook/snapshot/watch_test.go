@@ -141,7 +141,7 @@ func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch := NewWatch(client, core, objects, NewStore(configuration(t, ca), "", ""), zap.New(lines))
+	watch := NewWatch(client, core, objects, NewStore(configuration(t, ca), "", ""), func() {}, zap.New(lines))
 	ctx, done := t.Context(), make(chan struct{})
 	go func() {
 		defer close(done)

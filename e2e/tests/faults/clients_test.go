@@ -137,6 +137,7 @@ func (e *environment) flood(t *testing.T, attackers int, rest time.Duration, att
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	attacks, failed := 0, map[string]int{}
+	looked := e.most(t)
 	for range attackers {
 		running.Go(func() {
 			for ctx.Err() == nil {
@@ -165,8 +166,11 @@ func (e *environment) flood(t *testing.T, attackers int, rest time.Duration, att
 	return func() {
 		stop()
 		running.Wait()
-		peak := e.peak(t)
-		t.Logf("%d attacks, of which these had no answer: %v; the injector took %d MiB at most", attacks, failed, peak>>20)
+		peak, most := e.peak(t), looked()
+		t.Logf("%d attacks, of which these had no answer: %v; the injector took %d MiB at most, of which Go managed %d MiB", attacks, failed, peak>>20, most>>20)
+		if most > mostManaged {
+			t.Errorf("Go managed %d MiB, with a limit of %d MiB", most>>20, memoryLimit>>20)
+		}
 		if peak > mostMemory {
 			t.Errorf("it took %d MiB, and is to take %d at most", peak>>20, mostMemory>>20)
 		}

@@ -46,6 +46,7 @@ func faults() map[string]fault {
 
 		"The decision panics":                     {during: panicDecision, options: panicking},
 		"Controllers panic":                       {before: panicControllers, options: panicking},
+		"Watches panic":                           {before: panicWatches, options: panicking},
 		"Clients get stuck":                       {during: stickClients},
 		"1000 slow connections":                   {during: connectSlowly, options: bounded},
 		"64 bodies of 7 MiB at once":              {during: sendLarge, options: bounded},

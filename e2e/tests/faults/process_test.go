@@ -39,17 +39,18 @@ func logToFullDisk(t *testing.T, e *environment) injector.Options {
 	return injector.Options{Binary: script, Flags: []string{"--self-signed", "--propagation-time", "1s", "--log-level", "debug"}}
 }
 
-// doomed names the pod, the Secret's namespace and the namespace at which a binary panics.
-const doomed = "doomed"
+// What a binary panics at: at the one a decision and controllers do, at the other a watch.
+const doomed, cursed = "doomed", "cursed"
 
 // buildPanicking builds the program with panics in it. They are put into copies of its sources: the product has none.
 func (e *environment) buildPanicking(t *testing.T) string {
 	t.Helper()
 	overlay := map[string]string{}
-	for file, edit := range map[string]struct{ at, then string }{
-		"webhook/inject/decide.go":       {"func Decide(req *Request, snap *Snapshot) Decision {", "if req.Pod.Metadata.Name == %q {"},
-		"certs/distribute/controller.go": {") reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {", "if key.Namespace == %q {"},
-		"webhook/missed/counter.go":      {"func (c *Counter) round(ctx context.Context, pace flowcontrol.RateLimiter) error {", "if _, there := c.Snapshots.Current().Namespaces.Get(%q); there {"},
+	for file, edit := range map[string]struct{ at, then, name string }{
+		"webhook/inject/decide.go":       {"func Decide(req *Request, snap *Snapshot) Decision {", "if req.Pod.Metadata.Name == %q {", doomed},
+		"certs/distribute/controller.go": {") reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {", "if key.Namespace == %q {", doomed},
+		"webhook/missed/counter.go":      {"func (c *Counter) round(ctx context.Context, pace flowcontrol.RateLimiter) error {", "if _, there := c.Snapshots.Current().Namespaces.Get(%q); there {", doomed},
+		"webhook/snapshot/store.go":      {"func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]inject.Namespace) {", "if object.Name == %q {", cursed},
 	} {
 		path, err := filepath.Abs(filepath.Join(root, file))
 		stage.Check(t, err)
@@ -58,7 +59,7 @@ func (e *environment) buildPanicking(t *testing.T) string {
 		if strings.Count(string(source), edit.at) != 1 {
 			t.Fatalf("%s has not one %q", file, edit.at)
 		}
-		edited := strings.Replace(string(source), edit.at, edit.at+"\n"+fmt.Sprintf(edit.then, doomed)+"var nothing map[string]int; nothing[\"\"]++ }\n", 1)
+		edited := strings.Replace(string(source), edit.at, edit.at+"\n"+fmt.Sprintf(edit.then, edit.name)+"var nothing map[string]int; nothing[\"\"]++ }\n", 1)
 		overlay[path] = filepath.Join(e.Run.Dir, strings.ReplaceAll(file, "/", "-"))
 		stage.Check(t, os.WriteFile(overlay[path], []byte(edited), 0o600))
 	}
@@ -93,9 +94,21 @@ func panicDecision(t *testing.T, e *environment) func() {
 // panicControllers makes the namespace at which two controllers panic.
 func panicControllers(t *testing.T, e *environment) func() {
 	t.Helper()
-	e.Namespace(t, doomed, map[string]string{"lightstep.com/injection": "enabled"}, nil)
+	return e.labelledForNow(t, doomed)
+}
+
+// panicWatches makes the namespace at which the watch of namespaces panics, in the list that it begins with.
+func panicWatches(t *testing.T, e *environment) func() {
+	t.Helper()
+	return e.labelledForNow(t, cursed)
+}
+
+// labelledForNow makes a namespace, and returns what takes its label away.
+func (e *environment) labelledForNow(t *testing.T, name string) func() {
+	t.Helper()
+	e.Namespace(t, name, map[string]string{"lightstep.com/injection": "enabled"}, nil)
 	return func() {
-		_, err := e.Client.CoreV1().Namespaces().Patch(t.Context(), doomed, "application/merge-patch+json",
+		_, err := e.Client.CoreV1().Namespaces().Patch(t.Context(), name, "application/merge-patch+json",
 			[]byte(`{"metadata":{"labels":{"lightstep.com/injection":null}}}`), metav1.PatchOptions{})
 		stage.Check(t, err)
 	}
