@@ -27,8 +27,9 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
 )
 
-// deadline bounds every wait: longer than the injector leaves a cluster without Istio before it looks again.
-const deadline = time.Minute
+// Deadline bounds every wait for the cluster: longer than the injector leaves a cluster without Istio before it looks again, than a
+// lease lasts that nobody handed back, and with that a rotation.
+const Deadline = 90 * time.Second
 
 // Stage is one that is set up.
 type Stage struct {
@@ -198,7 +199,7 @@ func Check(t *testing.T, err error) {
 func Eventually(t *testing.T, condition func(context.Context) error) {
 	t.Helper()
 	last := errors.New("never checked")
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, Deadline, true, func(ctx context.Context) (bool, error) {
 		now := condition(ctx)
 		if ctx.Err() == nil { // what failed for want of time says nothing
 			last = now

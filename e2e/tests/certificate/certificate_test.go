@@ -10,6 +10,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/load"
 	"github.com/lightstep-injector/lightstep-injector/e2e/reliability"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 var (
@@ -24,7 +25,7 @@ var (
 
 func TestCertificate(t *testing.T) {
 	run, err := reliability.Begin(t.Context(), root)
-	check(t, err)
+	stage.Check(t, err)
 	e := setUp(t)
 	e.figures = run
 	for _, part := range []struct {
@@ -46,17 +47,17 @@ func TestCertificate(t *testing.T) {
 	}
 	run.End()
 	text, err := run.Markdown()
-	check(t, err)
+	stage.Check(t, err)
 	t.Logf("\n%s", text)
 	if *page != "" {
-		check(t, run.Write(*page))
+		stage.Check(t, run.Write(*page))
 	}
 }
 
 // freshInstall has nothing but what the chart and its webhook configuration bring. The first pod after a replica has become
 // ready is injected.
 func (e *environment) freshInstall(t *testing.T) {
-	check(t, load.Labelled(t.Context(), e.admin, "first"))
+	stage.Check(t, load.Labelled(t.Context(), e.admin, "first"))
 	started := make(chan error)
 	for range 3 {
 		r := e.newReplica(t)
@@ -64,19 +65,19 @@ func (e *environment) freshInstall(t *testing.T) {
 		go func() { started <- r.Start(t.Context()) }()
 	}
 	for range e.replicas {
-		check(t, <-started)
+		stage.Check(t, <-started)
 	}
 	for _, r := range e.replicas {
 		e.awaitRouted(t, r)
 	}
 	made, err := e.admin.CoreV1().Pods("first").Create(t.Context(), load.Pod(0), metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	if !load.Injected(made) {
 		t.Errorf("the first pod was missed: %v", made.Labels)
 	}
 	for i, r := range e.replicas {
 		left, err := r.Metric(t.Context(), "lightstep_injector_webhook_certificate_expiry_seconds", nil)
-		check(t, err)
+		stage.Check(t, err)
 		if year := (365 * 24 * time.Hour).Seconds(); left > year || left < year-600 {
 			t.Errorf("replica %d: the certificate expires in %g s, not in a year", i, left)
 		}

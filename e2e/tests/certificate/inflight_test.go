@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/load"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // answered stops a replica in the midst of a request, and sees that the request is answered all the same, with a patch. It
@@ -34,7 +35,7 @@ func (e *environment) answered(r *replica) error {
 	stopped := make(chan error, 1)
 	body := &heldBody{Reader: bytes.NewReader(review), hold: func() error {
 		go func() { stopped <- r.Stop() }()
-		return wait.PollUntilContextTimeout(context.Background(), 5*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+		return wait.PollUntilContextTimeout(context.Background(), 5*time.Millisecond, stage.Deadline, true, func(ctx context.Context) (bool, error) {
 			return r.Ready(ctx) != nil, nil
 		})
 	}}
@@ -71,7 +72,7 @@ func call(url string, body io.Reader, length int64) error {
 	request.ContentLength = length
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Expect", "100-continue")
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ExpectContinueTimeout: deadline}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ExpectContinueTimeout: stage.Deadline}
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)
 	if err != nil {

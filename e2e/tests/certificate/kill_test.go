@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/load"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // killLeader kills the leader in the midst of a rotation. The next leader brings the rotation to its end.
@@ -48,7 +49,7 @@ func (e *environment) kill(t *testing.T, r *replica) {
 	r.Kill()
 	e.awaitDropped(t, r)
 	dropped, lost := e.settled(t), e.balancer.Lost().Since(seen)
-	check(t, r.Start(t.Context()))
+	stage.Check(t, r.Start(t.Context()))
 	e.awaitRouted(t, r)
 	e.figures.Refused += lost.Refused
 	e.figures.Cut += lost.Cut
@@ -67,7 +68,7 @@ func (e *environment) kill(t *testing.T, r *replica) {
 func (e *environment) settled(t *testing.T) load.Calls {
 	t.Helper()
 	last := e.calls(t)
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		before := last
 		if last = e.calls(t); last.Failed != before.Failed {
 			return errors.New("the API server still counts")
@@ -87,7 +88,7 @@ func (e *environment) nameMissed(t *testing.T) {
 	if named := e.status(t); !slices.Equal(named, listed) {
 		t.Errorf("status names %v, not %v", named, listed)
 	}
-	eventually(t, func(ctx context.Context) error { return e.gauge(ctx, len(listed)) })
+	stage.Eventually(t, func(ctx context.Context) error { return e.gauge(ctx, len(listed)) })
 	e.figures.Missed = len(listed)
 }
 
@@ -97,10 +98,10 @@ func byName(a, b types.NamespacedName) int { return strings.Compare(a.String(), 
 func (e *environment) listMissed(t *testing.T) (missed []types.NamespacedName) {
 	t.Helper()
 	namespaces, err := e.admin.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{LabelSelector: "lightstep.com/injection=enabled"})
-	check(t, err)
+	stage.Check(t, err)
 	for i := range namespaces.Items {
 		pods, err := e.admin.CoreV1().Pods(namespaces.Items[i].Name).List(t.Context(), metav1.ListOptions{LabelSelector: "!lightstep.com/injected"})
-		check(t, err)
+		stage.Check(t, err)
 		for j := range pods.Items {
 			missed = append(missed, types.NamespacedName{Namespace: pods.Items[j].Namespace, Name: pods.Items[j].Name})
 		}
@@ -124,7 +125,7 @@ func (e *environment) status(t *testing.T) (missed []types.NamespacedName) {
 			Missed    []string
 		}
 	}
-	check(t, json.Unmarshal(output, &said))
+	stage.Check(t, json.Unmarshal(output, &said))
 	for _, owner := range said.Owners {
 		for _, pod := range owner.Missed {
 			missed = append(missed, types.NamespacedName{Namespace: owner.Namespace, Name: pod})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/load"
 	"github.com/lightstep-injector/lightstep-injector/e2e/reliability"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // webhook is the name under which the API server counts the calls.
@@ -35,7 +36,7 @@ func (p *part) end(t *testing.T, what string, times int) reliability.Part {
 	t.Helper()
 	took := time.Since(p.began)
 	count, err := p.End()
-	check(t, err)
+	stage.Check(t, err)
 	done := reliability.Part{What: what, Times: times, Took: took, Pods: count, Calls: p.calls(t).Since(p.before)}
 	if times > 0 && count.Requested == 0 || count.Created != count.Requested {
 		t.Errorf("%d pods were requested, and %d created: %v", count.Requested, count.Created, count.Refusal)
@@ -65,7 +66,7 @@ func (e *environment) none(t *testing.T, done reliability.Part) {
 func (e *environment) why(t *testing.T) string {
 	t.Helper()
 	log, err := os.ReadFile(e.run.Log("kube-apiserver"))
-	check(t, err)
+	stage.Check(t, err)
 	var said []string
 	for line := range strings.Lines(string(log)) {
 		if strings.Contains(line, "Failed calling webhook, failing open "+webhook) {
@@ -78,6 +79,6 @@ func (e *environment) why(t *testing.T) string {
 func (e *environment) calls(t *testing.T) load.Calls {
 	t.Helper()
 	calls, err := load.CallsOf(t.Context(), e.admin, webhook)
-	check(t, err)
+	stage.Check(t, err)
 	return calls
 }

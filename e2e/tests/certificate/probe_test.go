@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
@@ -61,12 +62,12 @@ type probe struct {
 func (e *environment) newProbe(t *testing.T) *probe {
 	t.Helper()
 	good, err := injector.NewCA("probe's CA")
-	check(t, err)
+	stage.Check(t, err)
 	bad, err := injector.NewCA("another CA")
-	check(t, err)
+	stage.Check(t, err)
 	url := answerAll(t, good)
 	_, err = e.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: probed}}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = e.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(t.Context(), &registrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: probed},
 		Webhooks: []registrationv1.ValidatingWebhook{{
@@ -81,7 +82,7 @@ func (e *environment) newProbe(t *testing.T) *probe {
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	p := &probe{environment: e, bundles: [2][]byte{good.PEM, bad.PEM}}
 	p.change(t) // by when the webhook itself is surely known
 	return p
@@ -91,11 +92,11 @@ func (e *environment) newProbe(t *testing.T) *probe {
 func answerAll(t *testing.T, ca *injector.CA) (url string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
+	stage.Check(t, err)
 	certFile, keyFile, err := ca.WriteServing(t.TempDir(), "127.0.0.1")
-	check(t, err)
+	stage.Check(t, err)
 	quiet := log.New(io.Discard, "", 0) // that it is not trusted is meant
-	server := &http.Server{ReadHeaderTimeout: deadline, ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: stage.Deadline, ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review admissionv1.AdmissionReview
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -114,11 +115,11 @@ func (p *probe) change(t *testing.T) time.Duration {
 	t.Helper()
 	p.now = 1 - p.now
 	patch, err := json.Marshal([]map[string]any{{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": p.bundles[p.now]}})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = p.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(t.Context(), probed, types.JSONPatchType, patch, metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	began := time.Now()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		made := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}
 		_, err := p.admin.CoreV1().ConfigMaps(probed).Create(ctx, made, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if trusted := err == nil; trusted != (p.now == 0) {

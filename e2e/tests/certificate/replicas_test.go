@@ -11,6 +11,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/balancer"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // replica is one that connections are given to.
@@ -27,7 +28,7 @@ func (e *environment) newReplica(t *testing.T) *replica {
 		Binary: e.binary, Config: configuration, Kubeconfig: e.account, Name: fmt.Sprintf("replica-%d", e.made), Certificate: true,
 		Flags: []string{"--self-signed", "--propagation-time", e.propagation.String()},
 	})
-	check(t, err)
+	stage.Check(t, err)
 	r := &replica{made, &balancer.Replica{Address: made.Address(), Ready: func() bool { return made.Ready(context.Background()) == nil }}}
 	e.balancer.Add(r.route)
 	return r
@@ -40,7 +41,7 @@ func (e *environment) rollOut(t *testing.T, leaving func(*replica) error) {
 	gone := make(chan error)
 	for i, old := range e.replicas {
 		e.replicas[i] = e.newReplica(t)
-		check(t, e.replicas[i].Start(t.Context()))
+		stage.Check(t, e.replicas[i].Start(t.Context()))
 		e.awaitRouted(t, e.replicas[i])
 		go func() {
 			err := leaving(old)
@@ -69,7 +70,7 @@ func (e *environment) awaitDropped(t *testing.T, r *replica) {
 
 func (e *environment) await(t *testing.T, r *replica, want bool) {
 	t.Helper()
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		if e.balancer.Routes(r.route) != want {
 			return errors.New("the balancer does not know yet")
 		}
@@ -84,7 +85,7 @@ func (e *environment) leader(t *testing.T) *replica {
 	var since string
 	for _, r := range e.replicas {
 		log, err := os.ReadFile(r.LogFile())
-		check(t, err)
+		stage.Check(t, err)
 		for line := range bytes.Lines(log) {
 			if _, after, ok := bytes.Cut(line, []byte(`"ts":"`)); ok && bytes.Contains(line, []byte(`"certificate: leading"`)) && string(after[:30]) > since {
 				leader, since = r, string(after[:30])
@@ -100,7 +101,7 @@ func (e *environment) leader(t *testing.T) *replica {
 // awaitLog waits until a replica says something.
 func (e *environment) awaitLog(t *testing.T, r *replica, want string) {
 	t.Helper()
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		log, err := os.ReadFile(r.LogFile())
 		if err == nil && !strings.Contains(string(log), want) {
 			err = fmt.Errorf("it has not said %q", want)

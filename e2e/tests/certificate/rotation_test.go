@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const secretName = "lightstep-injector-tls"
@@ -26,9 +28,9 @@ func (e *environment) rotateOnce(t *testing.T, at func(stage string)) {
 	old := e.serial(t)
 	_, err := e.admin.CoreV1().Secrets(own).Patch(t.Context(), secretName, types.MergePatchType,
 		[]byte(`{"metadata":{"annotations":{"lightstep.com/rotate-certificate":"now"}}}`), metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	switched := func() bool { return e.serial(t).Cmp(old) != 0 }
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		secret, err := e.secret(ctx)
 		if err != nil || len(secret.Data["next-tls.crt"]) == 0 && !switched() {
 			return errors.Join(errors.New("nothing is proposed"), err)
@@ -36,14 +38,14 @@ func (e *environment) rotateOnce(t *testing.T, at func(stage string)) {
 		return nil
 	})
 	at("proposed")
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		if err := e.trusted(ctx, 2); err != nil && !switched() {
 			return err
 		}
 		return nil
 	})
 	at("published")
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		if !switched() {
 			return errors.New("it is not switched to")
 		}
@@ -51,7 +53,7 @@ func (e *environment) rotateOnce(t *testing.T, at func(stage string)) {
 	})
 	at("switched")
 	e.awaitServed(t, e.serial(t))
-	eventually(t, func(ctx context.Context) error { return e.trusted(ctx, 1) })
+	stage.Eventually(t, func(ctx context.Context) error { return e.trusted(ctx, 1) })
 }
 
 // awaitServed waits until every replica serves the certificate of that serial.
@@ -59,7 +61,7 @@ func (e *environment) awaitServed(t *testing.T, serial *big.Int) {
 	t.Helper()
 	began := time.Now()
 	for i, r := range e.replicas {
-		eventually(t, func(context.Context) error {
+		stage.Eventually(t, func(context.Context) error {
 			served, err := servedBy(r.Address())
 			if err != nil || served.Cmp(serial) != 0 {
 				return fmt.Errorf("replica %d serves %x: %w", i, served, err)
@@ -78,13 +80,13 @@ func (e *environment) secret(ctx context.Context) (*corev1.Secret, error) {
 func (e *environment) serial(t *testing.T) *big.Int {
 	t.Helper()
 	secret, err := e.secret(t.Context())
-	check(t, err)
+	stage.Check(t, err)
 	block, _ := pem.Decode(secret.Data["tls.crt"])
 	if block == nil {
 		t.Fatal("the Secret has no certificate")
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
-	check(t, err)
+	stage.Check(t, err)
 	return certificate.SerialNumber
 }
 

@@ -1,8 +1,6 @@
 package certificate
 
 import (
-	"context"
-	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -25,6 +22,7 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 	"github.com/lightstep-injector/lightstep-injector/e2e/reliability"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
@@ -35,8 +33,6 @@ const (
 	configurationName = "0-lightstep-injector"
 	// configuration is the replicas'.
 	configuration = "testdata/config.yaml"
-	// deadline bounds every wait for the cluster: longer than a lease that nobody handed back lasts, and a rotation.
-	deadline = 90 * time.Second
 	// patient is the propagation time until it has been measured: what one API server needs many times over.
 	patient = 2 * time.Second
 	// lag is how long endpoints take to follow.
@@ -68,24 +64,24 @@ func setUp(t *testing.T) *environment {
 	t.Helper()
 	ctx := t.Context()
 	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
-	check(t, err)
+	stage.Check(t, err)
 	binary, err := injector.Build(ctx, root, run)
-	check(t, err)
+	stage.Check(t, err)
 	helm, err := chart.Build(ctx, root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
-	check(t, err)
+	stage.Check(t, err)
 	c, err := cluster.Start(ctx, control, run)
-	check(t, err)
-	t.Cleanup(func() { check(t, c.Stop()) })
-	check(t, helm.Install(ctx, c, "--values", "testdata/values.yaml"))
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, c.Stop()) })
+	stage.Check(t, helm.Install(ctx, c, "--values", "testdata/values.yaml"))
 	e := &environment{
 		cluster: c, run: run, admin: client(t, c.Config), binary: binary, account: filepath.Join(run.Dir, "kubeconfig-account"), propagation: patient,
 	}
 	as, err := c.As(ctx, own, account)
-	check(t, err)
-	check(t, cluster.WriteKubeconfig(e.account, as))
+	stage.Check(t, err)
+	stage.Check(t, cluster.WriteKubeconfig(e.account, as))
 	e.balance(t)
 	t.Cleanup(func() { e.endReplicas(t) })
 	return e
@@ -95,11 +91,11 @@ func setUp(t *testing.T) *environment {
 func (e *environment) balance(t *testing.T) {
 	t.Helper()
 	service, err := e.admin.CoreV1().Services(own).Get(t.Context(), injector.Name, metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	e.service = net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
 	e.balancer, err = balancer.Start(e.service, lag)
-	check(t, err)
-	t.Cleanup(func() { check(t, e.balancer.Close()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, e.balancer.Close()) })
 }
 
 // endReplicas ends them, and shows what they said where the test has failed.
@@ -119,30 +115,6 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	config = rest.CopyConfig(config)
 	config.QPS, config.WarningHandler, config.ContentType = -1, rest.NoWarnings{}, runtime.ContentTypeProtobuf
 	made, err := kubernetes.NewForConfig(config)
-	check(t, err)
+	stage.Check(t, err)
 	return made
-}
-
-// check ends the test if there is an error.
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until a condition holds: until it returns nil.
-func eventually(t *testing.T, condition func(context.Context) error) {
-	t.Helper()
-	last := errors.New("never checked")
-	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil { // what failed for want of time says nothing
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%v: %v", err, last)
-	}
 }

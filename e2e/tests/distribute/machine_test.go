@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 var (
@@ -93,7 +94,7 @@ func TestMachine(t *testing.T) {
 		m.replicas = append(m.replicas, m.replica(t, name))
 	}
 	for _, replica := range m.replicas {
-		check(t, replica.Start(t.Context()))
+		stage.Check(t, replica.Start(t.Context()))
 	}
 	for _, of := range m.sources {
 		m.changeSource(of)
@@ -126,7 +127,7 @@ func (m *machine) step(step int) {
 		}
 	}
 	m.notef("-- step %d", step)
-	eventually(m.t, m.verify)
+	stage.Eventually(m.t, m.verify)
 	for key, uid := range kept {
 		live, err := m.admin.CoreV1().Secrets(key.Namespace).Get(m.t.Context(), key.Name, metav1.GetOptions{})
 		if err != nil || live.UID != uid {
@@ -206,7 +207,7 @@ func (m *machine) pick(s *space, profile string) {
 
 func (m *machine) patchNamespace(s *space, patch string) {
 	_, err := m.admin.CoreV1().Namespaces().Patch(m.t.Context(), s.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	check(m.t, err)
+	stage.Check(m.t, err)
 }
 
 // edit has somebody write to a copy.
@@ -230,7 +231,7 @@ func (m *machine) edit(s *space, name string) {
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) { // there is none, or it has been made immutable
 		return
 	}
-	check(m.t, err)
+	stage.Check(m.t, err)
 	s.spoilt[name] = true
 	m.notef("%s edit %s: %s", s.name, name, patch)
 }
@@ -240,7 +241,7 @@ func (m *machine) deleteSecret(s *space, name string) {
 	if apierrors.IsNotFound(err) {
 		return
 	}
-	check(m.t, err)
+	stage.Check(m.t, err)
 	delete(s.foreign, name)
 	m.notef("%s delete %s", s.name, name)
 }
@@ -259,7 +260,7 @@ func (m *machine) makeForeign(s *space, name string) {
 	if apierrors.IsAlreadyExists(err) {
 		return
 	}
-	check(m.t, err)
+	stage.Check(m.t, err)
 	s.foreign[name] = made
 	m.notef("%s foreign %s", s.name, name)
 }
@@ -274,7 +275,7 @@ func (m *machine) adopt(s *space, name string) {
 	if apierrors.IsNotFound(err) {
 		return
 	}
-	check(m.t, err)
+	stage.Check(m.t, err)
 	s.foreign[name] = adopted
 	m.notef("%s adopt %s", s.name, name)
 }
@@ -292,7 +293,7 @@ func (m *machine) changeSource(of *source) {
 		m.notef("source %s deleted", of.name)
 		of.now = nil
 		if err := m.admin.CoreV1().Secrets(own).Delete(m.t.Context(), of.name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
-			check(m.t, err)
+			stage.Check(m.t, err)
 		}
 		return
 	case of.name == tokenSource:
@@ -302,7 +303,7 @@ func (m *machine) changeSource(of *source) {
 		value = m.bad[what]
 	}
 	m.notef("source %s %s", of.name, what)
-	check(m.t, m.put(m.t.Context(), own, of.name, map[string][]byte{of.key: value, "beside": []byte("it")}))
+	stage.Check(m.t, m.put(m.t.Context(), own, of.name, map[string][]byte{of.key: value, "beside": []byte("it")}))
 	if of.now = nil; what == "good" {
 		of.now = value
 		of.good = append(of.good, value)
@@ -321,7 +322,7 @@ func (m *machine) startPod(s *space) {
 	if apierrors.IsForbidden(err) { // the namespace is new, and has no service account yet
 		return
 	}
-	check(m.t, err)
+	stage.Check(m.t, err)
 	s.running = append(s.running, name)
 	m.notef("%s pod %s", s.name, name)
 }
@@ -335,12 +336,12 @@ func (m *machine) endPod(s *space) {
 	s.running = s.running[1:]
 	m.notef("%s pod %s ends", s.name, name)
 	if m.random.IntN(2) == 0 {
-		check(m.t, pods.Delete(m.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+		stage.Check(m.t, pods.Delete(m.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
 		return
 	}
 	phase := []string{"Succeeded", "Failed"}[m.random.IntN(2)]
 	_, err := pods.Patch(m.t.Context(), name, types.MergePatchType, []byte(`{"status":{"phase":"`+phase+`"}}`), metav1.PatchOptions{}, "status")
-	check(m.t, err)
+	stage.Check(m.t, err)
 }
 
 // crash kills a replica, which may be the one that leads, and starts it again.
@@ -348,14 +349,14 @@ func (m *machine) crash() {
 	at := m.random.IntN(len(m.replicas))
 	m.notef("replica %d crashes", at)
 	m.replicas[at].Kill()
-	check(m.t, m.replicas[at].Start(m.t.Context()))
+	stage.Check(m.t, m.replicas[at].Start(m.t.Context()))
 }
 
 // recreate has a namespace go, with all that is in it, and come back bare.
 func (m *machine) recreate(s *space) {
 	m.notef("%s recreated", s.name)
-	check(m.t, m.admin.CoreV1().Namespaces().Delete(m.t.Context(), s.name, metav1.DeleteOptions{}))
-	eventually(m.t, func(ctx context.Context) error {
+	stage.Check(m.t, m.admin.CoreV1().Namespaces().Delete(m.t.Context(), s.name, metav1.DeleteOptions{}))
+	stage.Eventually(m.t, func(ctx context.Context) error {
 		if _, err := m.admin.CoreV1().Namespaces().Get(ctx, s.name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("namespace %s is still there: %w", s.name, err)
 		}

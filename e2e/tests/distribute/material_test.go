@@ -11,21 +11,23 @@ import (
 	"math/big"
 	"testing"
 	"time"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // certificate makes a certificate in PEM that signs itself: a CA's, valid between two times from now.
 func certificate(t *testing.T, from, until time.Duration, isCA bool) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	stage.Check(t, err)
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	check(t, err)
+	stage.Check(t, err)
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "satellite CA"},
 		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until), IsCA: isCA, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	check(t, err)
+	stage.Check(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
@@ -41,9 +43,9 @@ func goodCA(t *testing.T) []byte { return certificate(t, -time.Hour, year, true)
 func badCAs(t *testing.T) map[string][]byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	stage.Check(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
-	check(t, err)
+	stage.Check(t, err)
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	garbled := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no certificate")})
 	return map[string][]byte{

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 var (
@@ -41,7 +42,7 @@ const (
 func TestScale(t *testing.T) {
 	e := setUp(t)
 	i := e.replica(t, "one")
-	check(t, i.Start(t.Context()))
+	stage.Check(t, i.Start(t.Context()))
 	idle := memory(t, i, "VmRSS")
 	e.inNamespaces(t, func(ctx context.Context, name string) error {
 		_, err := e.admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labelled()}}, metav1.CreateOptions{})
@@ -89,17 +90,17 @@ func (e *environment) inNamespaces(t *testing.T, do func(ctx context.Context, na
 		})
 	}
 	group.Wait()
-	check(t, errors.Join(errs...))
+	stage.Check(t, errors.Join(errs...))
 }
 
 // bareClient has the limits, and the rights, that the injector's has: the API server looks at each of its writes as closely.
 func (e *environment) bareClient(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
 	config, err := e.cluster.As(t.Context(), own, account)
-	check(t, err)
+	stage.Check(t, err)
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	bare, err := kubernetes.NewForConfig(config)
-	check(t, err)
+	stage.Check(t, err)
 	return bare
 }
 
@@ -121,11 +122,11 @@ func (e *environment) bareRate(t *testing.T, bare *kubernetes.Clientset, value [
 func (e *environment) spread(t *testing.T, i *injector.Injector, value []byte) float64 {
 	t.Helper()
 	start := time.Now()
-	check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: value}))
+	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: value}))
 	await(t, i, "current", *namespaces)
 	took := time.Since(start)
 	list, err := e.admin.CoreV1().Secrets("").List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + caName, LabelSelector: "lightstep.com/managed=distribute"})
-	check(t, err)
+	stage.Check(t, err)
 	for _, secret := range list.Items {
 		if !bytes.Equal(secret.Data[caKey], value) {
 			t.Errorf("namespace %s has another value", secret.Namespace)
@@ -167,12 +168,12 @@ func await(t *testing.T, i *injector.Injector, state string, count int) {
 func memory(t *testing.T, i *injector.Injector, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", i.PID()))
-	check(t, err)
+	stage.Check(t, err)
 	_, rest, found := bytes.Cut(status, []byte(field+":"))
 	if !found {
 		t.Fatalf("no %s in the process's status", field)
 	}
 	kib, err := strconv.Atoi(string(bytes.Fields(rest)[0]))
-	check(t, err)
+	stage.Check(t, err)
 	return kib << 10
 }

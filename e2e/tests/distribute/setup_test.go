@@ -4,18 +4,15 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -24,12 +21,11 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
 	"github.com/lightstep-injector/lightstep-injector/e2e/process"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
-	root = "../../.."
-	// deadline bounds every wait for the cluster: longer than a lease that nobody handed back lasts.
-	deadline = time.Minute
+	root     = "../../.."
 	own      = chart.Namespace
 	account  = "lightstep-injector"
 	username = "system:serviceaccount:" + own + ":" + account
@@ -67,17 +63,17 @@ func bringUp(t *testing.T) *environment {
 	t.Helper()
 	ctx := t.Context()
 	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
-	check(t, err)
+	stage.Check(t, err)
 	binary, err := injector.Build(ctx, root, run)
-	check(t, err)
+	stage.Check(t, err)
 	helm, err := chart.Build(ctx, root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
-	check(t, err)
+	stage.Check(t, err)
 	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
-	check(t, err)
-	t.Cleanup(func() { check(t, c.Stop()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, c.Stop()) })
 	e := &environment{cluster: c, run: run, helm: helm, admin: client(t, c.Config), binary: binary, kubeconfig: filepath.Join(run.Dir, "kubeconfig-account")}
 	return e
 }
@@ -86,15 +82,15 @@ func bringUp(t *testing.T) *environment {
 func (e *environment) install(t *testing.T, flags ...string) {
 	t.Helper()
 	ctx := t.Context()
-	check(t, e.helm.Install(ctx, e.cluster, append([]string{"--values", "testdata/values.yaml"}, flags...)...))
+	stage.Check(t, e.helm.Install(ctx, e.cluster, append([]string{"--values", "testdata/values.yaml"}, flags...)...))
 	as, err := e.cluster.As(ctx, own, account)
-	check(t, err)
-	check(t, cluster.WriteKubeconfig(e.kubeconfig, as))
+	stage.Check(t, err)
+	stage.Check(t, cluster.WriteKubeconfig(e.kubeconfig, as))
 	e.config = filepath.Join(e.run.Dir, "config", "config.yaml")
-	check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
+	stage.Check(t, os.Mkdir(filepath.Dir(e.config), 0o755))
 	config, err := os.ReadFile("testdata/config.yaml")
-	check(t, err)
-	check(t, injector.WriteConfig(e.config, config))
+	stage.Check(t, err)
+	stage.Check(t, injector.WriteConfig(e.config, config))
 }
 
 // client asks as much as it likes, and says no warnings.
@@ -103,7 +99,7 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	config = rest.CopyConfig(config)
 	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	made, err := kubernetes.NewForConfig(config)
-	check(t, err)
+	stage.Check(t, err)
 	return made
 }
 
@@ -111,7 +107,7 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 func (e *environment) replica(t *testing.T, name string) *injector.Injector {
 	t.Helper()
 	made, err := injector.NewUncalled(e.cluster, e.run, injector.Options{Binary: e.binary, Config: e.config, Kubeconfig: e.kubeconfig, Name: name})
-	check(t, err)
+	stage.Check(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of %s's log:\n%s", name, process.Tail(made.LogFile(), 40))
@@ -125,7 +121,7 @@ func (e *environment) replica(t *testing.T, name string) *injector.Injector {
 func (e *environment) namespace(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
 	_, err := e.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 func labelled() map[string]string { return map[string]string{"lightstep.com/injection": "enabled"} }
@@ -154,7 +150,7 @@ type request struct {
 func (e *environment) requests(t *testing.T) []request {
 	t.Helper()
 	file, err := os.Open(e.cluster.AuditLog)
-	check(t, err)
+	stage.Check(t, err)
 	defer func() { _ = file.Close() }()
 	var found []request
 	lines := bufio.NewScanner(file)
@@ -164,12 +160,12 @@ func (e *environment) requests(t *testing.T) []request {
 			continue
 		}
 		var r request
-		check(t, json.Unmarshal(lines.Bytes(), &r))
+		stage.Check(t, json.Unmarshal(lines.Bytes(), &r))
 		if r.User.Username == username && r.ObjectRef.Resource == "secrets" {
 			found = append(found, r)
 		}
 	}
-	check(t, lines.Err())
+	stage.Check(t, lines.Err())
 	return found
 }
 
@@ -202,30 +198,6 @@ func (e *environment) onlyNamed(t *testing.T) {
 		default:
 			t.Errorf("this verb is never needed: %+v", r)
 		}
-	}
-}
-
-// check ends the test if there is an error.
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until a condition holds: until it returns nil.
-func eventually(t *testing.T, condition func(context.Context) error) {
-	t.Helper()
-	last := errors.New("never checked")
-	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil { // what failed for want of time says nothing
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%v: %v", err, last)
 	}
 }
 

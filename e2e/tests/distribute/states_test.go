@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // states is one cluster and one replica, on which the tests below follow one another.
@@ -28,7 +29,7 @@ type states struct {
 func TestStates(t *testing.T) {
 	s := &states{environment: setUp(t)}
 	s.replica = s.environment.replica(t, "one")
-	check(t, s.replica.Start(t.Context()))
+	stage.Check(t, s.replica.Start(t.Context()))
 	t.Run("Foreign", s.foreign)
 	t.Run("Faults", s.faults)
 	t.Run("Expiry", s.expiry)
@@ -50,7 +51,7 @@ func TestListed(t *testing.T) {
 	}
 	s.install(t, "--set", "distribution.namespaces={listed}")
 	s.replica = s.environment.replica(t, "one")
-	check(t, s.replica.Start(t.Context()))
+	stage.Check(t, s.replica.Start(t.Context()))
 	good := goodCA(t)
 	s.source(t, caSource, caKey, good)
 	s.eventuallyHas(t, "listed", caName, caKey, good)
@@ -68,7 +69,7 @@ const secretToken = "canary-token-7f3a9b"
 // foreign: a Secret that was there first is told of, in its namespace and in the gauge, and left as it is.
 func (s *states) foreign(t *testing.T) {
 	s.namespace(t, "theirs", nil)
-	check(t, s.put(t.Context(), "theirs", caName, map[string][]byte{"theirs": []byte("x")}))
+	stage.Check(t, s.put(t.Context(), "theirs", caName, map[string][]byte{"theirs": []byte("x")}))
 	before := s.secret(t, "theirs", caName)
 	s.label(t, "theirs", "")
 	s.event(t, "theirs", caName, "ForeignSecret", "never updated")
@@ -107,9 +108,9 @@ func (s *states) expiry(t *testing.T) {
 	}{{20 * day, "ExpiresIn30Days"}, {3 * day, "ExpiresIn7Days"}, {12 * time.Hour, "ExpiresIn1Days"}} {
 		s.source(t, caSource, caKey, certificate(t, -time.Hour, c.left, true))
 		s.event(t, own, caSource, c.reason, "put the next one beside it")
-		eventually(t, func(ctx context.Context) error {
+		stage.Eventually(t, func(ctx context.Context) error {
 			left, err := s.replica.Metric(ctx, "lightstep_injector_satellite_ca_expiry_seconds", map[string]string{"secret": caSource})
-			if err == nil && (left > c.left.Seconds() || left < c.left.Seconds()-deadline.Seconds()) {
+			if err == nil && (left > c.left.Seconds() || left < c.left.Seconds()-stage.Deadline.Seconds()) {
 				err = fmt.Errorf("%v seconds are left of %v", left, c.left)
 			}
 			return err
@@ -148,12 +149,12 @@ func (s *states) tenant(t *testing.T) {
 		patch := fmt.Sprintf(`{"metadata":{"labels":{"lightstep.com/injection":"enabled","lightstep.com/%s":"true"},"annotations":{"lightstep.com/%s":%q,"lightstep.com/profile":%q}}}`,
 			keys[random.IntN(len(keys))], keys[1+random.IntN(len(keys)-1)], values[random.IntN(len(values))], values[random.IntN(len(values))])
 		_, err := s.admin.CoreV1().Namespaces().Patch(t.Context(), "tenant", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-		check(t, err)
+		stage.Check(t, err)
 	}
 	s.label(t, "tenant", "other")
 	s.eventuallyHas(t, "tenant", otherName, otherKey, other) // by then all that came before has been looked at, too
 	list, err := s.admin.CoreV1().Secrets("tenant").List(t.Context(), metav1.ListOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	for _, secret := range list.Items {
 		if secret.Name != caName && secret.Name != otherName {
 			t.Errorf("the tenant was given %s", secret.Name)
@@ -170,12 +171,12 @@ func (s *states) revoked(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "running", Labels: map[string]string{"lightstep.com/injected": "true"}},
 		Spec:       corev1.PodSpec{SchedulerName: "nobody", Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		_, err := s.admin.CoreV1().Pods("allowed-shop").Create(ctx, pod, metav1.CreateOptions{})
 		return err
 	})
 	s.configure(t, `"allowed-*"`, `"nobody"`)
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		if _, err := s.admin.CoreV1().Secrets("allowed-shop").Get(ctx, tokenName, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the token is still there: %w", err)
 		}
@@ -189,7 +190,7 @@ func (s *states) revoked(t *testing.T) {
 func (s *states) outsideItsRights(t *testing.T) {
 	s.configure(t, "secretName: other.cacert", "secretName: elsewhere")
 	const want = `profiles.other.caCertificate.secretName: \"elsewhere\": the injector's account may not watch Secrets of that name: set the Helm value config.profiles.other.caCertificate.secretName`
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		log, err := os.ReadFile(s.replica.LogFile())
 		if err == nil && !strings.Contains(string(log), want) {
 			err = errors.New("the log does not say so")
@@ -208,16 +209,16 @@ func (s *states) leaseLost(t *testing.T) {
 	leases := s.admin.CoordinationV1().Leases(own)
 	stolen := fmt.Sprintf(`{"spec":{"holderIdentity":"somebody","renewTime":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"))
 	_, err := leases.Patch(t.Context(), "lightstep-injector", types.MergePatchType, []byte(stolen), metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	s.namespace(t, "later", labelled())
 	s.logged(t, "distribute: no longer leading", 1)
-	check(t, s.replica.Ready(t.Context()))
+	stage.Check(t, s.replica.Ready(t.Context()))
 	if _, err := s.replica.Metric(t.Context(), "lightstep_injector_copies", nil); err == nil {
 		t.Error("it speaks for the cluster, and does not lead")
 	}
 	s.logged(t, "distribute: leading", 2)
 	s.eventuallyHas(t, "later", caName, caKey, s.secret(t, own, caSource).Data[caKey])
-	check(t, s.replica.Ready(t.Context()))
+	stage.Check(t, s.replica.Ready(t.Context()))
 	if s.replica.PID() != pid {
 		t.Error("it was started anew")
 	}
@@ -226,7 +227,7 @@ func (s *states) leaseLost(t *testing.T) {
 // logged waits until the log has a message so many times.
 func (s *states) logged(t *testing.T, message string, times int) {
 	t.Helper()
-	eventually(t, func(context.Context) error {
+	stage.Eventually(t, func(context.Context) error {
 		log, err := os.ReadFile(s.replica.LogFile())
 		if got := strings.Count(string(log), `"`+message+`"`); err == nil && got < times {
 			err = fmt.Errorf("the log says %q %d times, not %d", message, got, times)
@@ -238,11 +239,11 @@ func (s *states) logged(t *testing.T, message string, times int) {
 // nothingTold: the token is in no Event, metric or log line of all this.
 func (s *states) nothingTold(t *testing.T) {
 	metrics, err := s.replica.Metrics(t.Context())
-	check(t, err)
+	stage.Check(t, err)
 	log, err := os.ReadFile(s.replica.LogFile())
-	check(t, err)
+	stage.Check(t, err)
 	events, err := s.admin.EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	for what, text := range map[string]string{"metrics": string(metrics), "the log": string(log), "Events": events.String()} {
 		if text == "" || strings.Contains(text, secretToken) {
 			t.Errorf("%s: empty, or the token is in it", what)
@@ -258,24 +259,24 @@ func (s *states) label(t *testing.T, name, profile string) {
 		patch = `{"metadata":{"labels":{"lightstep.com/injection":"enabled"}}}`
 	}
 	_, err := s.admin.CoreV1().Namespaces().Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 func (s *states) source(t *testing.T, name, key string, value []byte) {
 	t.Helper()
-	check(t, s.put(t.Context(), own, name, map[string][]byte{key: value}))
+	stage.Check(t, s.put(t.Context(), own, name, map[string][]byte{key: value}))
 }
 
 func (s *states) secret(t *testing.T, namespace, name string) *corev1.Secret {
 	t.Helper()
 	secret, err := s.admin.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	return secret
 }
 
 func (s *states) eventuallyHas(t *testing.T, namespace, name, key string, value []byte) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		secret, err := s.admin.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err == nil && string(secret.Data[key]) != string(value) {
 			err = fmt.Errorf("%s/%s has another value", namespace, name)
@@ -287,7 +288,7 @@ func (s *states) eventuallyHas(t *testing.T, namespace, name, key string, value 
 // event waits for an Event about a Secret.
 func (s *states) event(t *testing.T, namespace, name, reason, says string) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		list, err := s.admin.EventsV1().Events(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -303,7 +304,7 @@ func (s *states) event(t *testing.T, namespace, name, reason, says string) {
 
 func (s *states) problem(t *testing.T, source, fault string, want float64) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		got, err := s.replica.Metric(ctx, "lightstep_injector_source_problem", map[string]string{"secret": source, "fault": fault})
 		if err == nil && got != want {
 			err = fmt.Errorf("source_problem of %s, %s: %v", source, fault, got)
@@ -316,9 +317,9 @@ func (s *states) problem(t *testing.T, source, fault string, want float64) {
 func (s *states) configure(t *testing.T, before, after string) {
 	t.Helper()
 	config, err := os.ReadFile(s.config)
-	check(t, err)
+	stage.Check(t, err)
 	if !strings.Contains(string(config), before) {
 		t.Fatalf("the configuration has no %s", before)
 	}
-	check(t, injector.WriteConfig(s.config, []byte(strings.ReplaceAll(string(config), before, after))))
+	stage.Check(t, injector.WriteConfig(s.config, []byte(strings.ReplaceAll(string(config), before, after))))
 }

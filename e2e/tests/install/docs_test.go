@@ -46,8 +46,9 @@ func read(t *testing.T, document string) []*section {
 			sections = append(sections, now)
 		case *ast.FencedCodeBlock:
 			now.fence(string(n.Language(source)), string(n.Lines().Value(source)))
-		case *ast.CodeSpan:
-			if code := string(n.Text(source)); command().MatchString(code) { //nolint:staticcheck // there is no other way to a span's text
+		case *ast.Text:
+			_, span := n.Parent().(*ast.CodeSpan)
+			if code := string(n.Value(source)); span && command().MatchString(code) {
 				now.inlined = append(now.inlined, code)
 			}
 		}

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // The namespaces that attacks go for.
@@ -327,7 +329,7 @@ func (e *environment) prepareTargets(t *testing.T) {
 	}
 	e.namespace(t, plain, nil)
 	e.label(t, own, map[string]any{"lightstep.com/injection": "enabled"})
-	check(t, e.apply(t.Context(), copyOf(copied, satelliteCA)))
+	stage.Check(t, e.apply(t.Context(), copyOf(copied, satelliteCA)))
 	e.given(t, foreign(foreigner, satelliteCA))
 	e.given(t, foreign(foreigner, password))
 	e.given(t, foreign(own, satelliteCA))
@@ -360,12 +362,12 @@ func (e *environment) everything(t *testing.T) map[string]string {
 	t.Helper()
 	versions := map[string]string{}
 	secrets, err := e.admin.CoreV1().Secrets("").List(t.Context(), metav1.ListOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	for _, s := range secrets.Items {
 		versions[s.Namespace+"/"+s.Name] = s.ResourceVersion
 	}
 	webhooks, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	for _, w := range webhooks.Items {
 		versions[w.Name] = w.ResourceVersion
 	}
@@ -388,16 +390,16 @@ func allAttacks() []attack { return slices.Concat(onSecrets(), reading(), sidewa
 // retype tries to have a copy become a token: to delete it, which is allowed, and to make it anew.
 func (e *environment) retype(t *testing.T) {
 	namespace := e.namespace(t, "retyped", labelled())
-	check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
-	check(t, e.remove(t.Context(), namespace, satelliteCA))
-	check(t, refused(e.apply(t.Context(), tokenOf(namespace, satelliteCA, "default")), typed))
+	stage.Check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
+	stage.Check(t, e.remove(t.Context(), namespace, satelliteCA))
+	stage.Check(t, refused(e.apply(t.Context(), tokenOf(namespace, satelliteCA, "default")), typed))
 }
 
 // deleteCertificate sees that the account, which may delete copies, cannot delete the certificate: to make it anew would be
 // to give it another type.
 func (e *environment) deleteCertificate(t *testing.T) {
-	check(t, e.apply(t.Context(), certificateOf(own, certificate)))
-	check(t, refused(e.remove(t.Context(), own, certificate), names))
+	stage.Check(t, e.apply(t.Context(), certificateOf(own, certificate)))
+	stage.Check(t, refused(e.remove(t.Context(), own, certificate), names))
 }
 
 // race has somebody else make a Secret of a copy's name at the same moment, again and again: whoever comes first, theirs
@@ -418,9 +420,9 @@ func (e *environment) race(t *testing.T) {
 				t.Fatalf("their Secret was written to: %v, %v", refusal, now.Labels)
 			}
 		} else {
-			check(t, refusal)
+			stage.Check(t, refusal)
 		}
-		check(t, e.admin.CoreV1().Secrets(namespace).Delete(t.Context(), otherCA, metav1.DeleteOptions{}))
+		stage.Check(t, e.admin.CoreV1().Secrets(namespace).Delete(t.Context(), otherCA, metav1.DeleteOptions{}))
 	}
 	t.Logf("they came first %d times of %d", theirsFirst, rounds)
 }

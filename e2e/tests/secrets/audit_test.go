@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // audited is what the audit log says of a request.
@@ -23,8 +25,8 @@ type audited struct {
 // audited sees that the audit log has a request of the account's, with its answer.
 func (e *environment) audited(t *testing.T) {
 	_, err := e.account.CoreV1().Secrets(fresh).Get(t.Context(), "look-for-this", metav1.GetOptions{})
-	check(t, refused(err, byRBAC))
-	eventually(t, func(context.Context) error {
+	stage.Check(t, refused(err, byRBAC))
+	stage.Eventually(t, func(context.Context) error {
 		log, err := os.ReadFile(e.cluster.AuditLog)
 		if err != nil {
 			return err

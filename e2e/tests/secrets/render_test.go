@@ -15,6 +15,7 @@ import (
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // rendering is what a set of values makes of the account's rights. A right is "where: resource [names]", where is a
@@ -70,7 +71,7 @@ func values(t *testing.T, content string) []string {
 func file(t *testing.T, content string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file.yaml")
-	check(t, os.WriteFile(name, []byte(content), 0o600))
+	stage.Check(t, os.WriteFile(name, []byte(content), 0o600))
 	return name
 }
 
@@ -163,15 +164,15 @@ func renderCases(t *testing.T) []renderCase {
 // TestRenderedIsRead: the program reads the configuration that is rendered, and so knows every key that the chart does.
 func TestRenderedIsRead(t *testing.T) {
 	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	binary, err := injector.Build(t.Context(), root, run)
-	check(t, err)
+	stage.Check(t, err)
 	helm := buildHelm(t)
 	for _, c := range renderCases(t) {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			objects, err := helm.Template(t.Context(), c.flags...)
-			check(t, err)
+			stage.Check(t, err)
 			output, err := exec.CommandContext(t.Context(), binary, "config", "validate", file(t, configuration(t, objects))).CombinedOutput()
 			if err != nil {
 				t.Errorf("%v: %s", err, output)
@@ -186,7 +187,7 @@ func TestRendering(t *testing.T) {
 	for _, c := range renderCases(t) {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			objects, err := helm.Template(t.Context(), c.flags...)
-			check(t, err)
+			stage.Check(t, err)
 			if diff := cmp.Diff(c.want, renderingOf(t, objects)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -202,7 +203,7 @@ func renderingOf(t *testing.T, objects []*unstructured.Unstructured) rendering {
 		switch object.GetKind() {
 		case "ClusterRole", "Role":
 			var role rbacv1.ClusterRole // which has all that a Role has
-			check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role))
+			stage.Check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role))
 			for _, rule := range role.Rules {
 				r.add(&role, rule)
 			}
@@ -265,7 +266,7 @@ func TestRenderedConfiguration(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			objects, err := helm.Template(t.Context(), c.flags...)
-			check(t, err)
+			stage.Check(t, err)
 			if diff := cmp.Diff(c.want, configuration(t, objects)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -277,21 +278,21 @@ func TestRenderedConfiguration(t *testing.T) {
 func TestRenderedElsewhere(t *testing.T) {
 	flags := append(set("serviceAccount.name=mine", "serviceAccount.create=false"), "--namespace", "elsewhere")
 	objects, err := buildHelm(t).Template(t.Context(), flags...)
-	check(t, err)
+	stage.Check(t, err)
 	for _, object := range objects {
 		switch object.GetKind() {
 		case "ServiceAccount":
 			t.Error("there is a ServiceAccount")
 		case "ClusterRoleBinding", "RoleBinding":
 			subjects, _, err := unstructured.NestedSlice(object.Object, "subjects")
-			check(t, err)
+			stage.Check(t, err)
 			want := []any{map[string]any{"kind": "ServiceAccount", "name": "mine", "namespace": "elsewhere"}}
 			if diff := cmp.Diff(want, subjects); diff != "" {
 				t.Errorf("%s %s: subjects (-want +got):\n%s", object.GetKind(), object.GetName(), diff)
 			}
 		case "ValidatingAdmissionPolicy":
 			conditions, _, err := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
-			check(t, err)
+			stage.Check(t, err)
 			want := `request.userInfo.username == "system:serviceaccount:elsewhere:mine"`
 			if got := conditions[0].(map[string]any)["expression"]; got != want || len(conditions) != 1 {
 				t.Errorf("policy %s is for %v, wanted %s", object.GetName(), conditions, want)
@@ -322,7 +323,7 @@ func TestRefusedValues(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			_, err := helm.Template(t.Context(), c.flags...)
-			check(t, refused(err, c.names))
+			stage.Check(t, refused(err, c.names))
 		})
 	}
 }
@@ -332,7 +333,7 @@ func TestRenderedTwice(t *testing.T) {
 	helm := buildHelm(t)
 	render := func() []*unstructured.Unstructured {
 		objects, err := helm.Template(t.Context(), "--values", "testdata/several.yaml")
-		check(t, err)
+		stage.Check(t, err)
 		return objects
 	}
 	if diff := cmp.Diff(render(), render()); diff != "" {
@@ -346,7 +347,7 @@ func configuration(t *testing.T, objects []*unstructured.Unstructured) string {
 	for _, object := range objects {
 		if object.GetKind() == "ConfigMap" {
 			config, _, err := unstructured.NestedString(object.Object, "data", "config.yaml")
-			check(t, err)
+			stage.Check(t, err)
 			return config
 		}
 	}

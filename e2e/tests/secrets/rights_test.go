@@ -10,6 +10,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // everywhere are the account's rights in any namespace, and over what is in none: each a group's resource, the names that
@@ -67,7 +69,7 @@ func rules(t *testing.T, account *kubernetes.Clientset, namespace string) []stri
 	review, err := account.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(), &authorizationv1.SelfSubjectRulesReview{
 		Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace},
 	}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	if review.Status.Incomplete {
 		t.Fatalf("not all rules are known: %s", review.Status.EvaluationError)
 	}
@@ -115,7 +117,7 @@ func unnamed() []string {
 // matrix asks for each resource and each verb.
 func (e *environment) matrix(t *testing.T) {
 	_, lists, err := e.admin.Discovery().ServerGroupsAndResources()
-	check(t, err)
+	stage.Check(t, err)
 	verbs := []string{
 		"approve", "attest", "bind", "create", "delete", "deletecollection", "escalate", "get", "impersonate", "list",
 		"patch", "proxy", "sign", "update", "use", "watch",
@@ -151,6 +153,6 @@ func (e *environment) may(t *testing.T, group string, resource metav1.APIResourc
 	review, err := e.account.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: attributes},
 	}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	return review.Status.Allowed
 }

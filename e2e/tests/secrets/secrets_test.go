@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // TestAccount runs every test of the account's rights against one cluster, in this order: the last gives the account all
@@ -29,7 +31,7 @@ func TestAccount(t *testing.T) {
 // policiesAreSound sees that the API server finds nothing to warn of in the policies' expressions.
 func (e *environment) policiesAreSound(t *testing.T) {
 	for _, name := range []string{"lightstep-injector-secrets", "lightstep-injector-webhook"} {
-		eventually(t, func(ctx context.Context) error {
+		stage.Eventually(t, func(ctx context.Context) error {
 			policy, err := e.admin.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return err

@@ -7,25 +7,22 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/chart"
 	"github.com/lightstep-injector/lightstep-injector/e2e/cluster"
 	"github.com/lightstep-injector/lightstep-injector/e2e/report"
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 const (
 	root = "../../.."
-	// deadline bounds every wait for the cluster.
-	deadline = time.Minute
 	// own is the injector's namespace, accountName its service account.
 	own         = chart.Namespace
 	accountName = "lightstep-injector"
@@ -47,21 +44,21 @@ func setUp(t *testing.T) *environment {
 	t.Helper()
 	ctx := t.Context()
 	run, err := cluster.NewRun(root)
-	check(t, err)
-	t.Cleanup(func() { check(t, run.Remove()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, run.Remove()) })
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
-	check(t, err)
+	stage.Check(t, err)
 	helm := buildHelm(t)
 	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
-	check(t, err)
-	t.Cleanup(func() { check(t, c.Stop()) })
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, c.Stop()) })
 	e := &environment{cluster: c, helm: helm, admin: client(t, c.Config)}
 	e.namespace(t, istioSpace, nil)
-	check(t, e.helm.Install(ctx, c, "--values", "testdata/values.yaml"))
+	stage.Check(t, e.helm.Install(ctx, c, "--values", "testdata/values.yaml"))
 	config, err := c.As(ctx, own, accountName)
-	check(t, err)
+	stage.Check(t, err)
 	e.account = client(t, config)
-	check(t, e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, webhookName, metav1.DeleteOptions{}))
+	stage.Check(t, e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, webhookName, metav1.DeleteOptions{}))
 	e.register(t, webhookName, "inject.lightstep.com", "second.lightstep.com")
 	e.register(t, "1-other", "other.example.com")
 	e.awaitPolicies(t)
@@ -71,7 +68,7 @@ func setUp(t *testing.T) *environment {
 func buildHelm(t *testing.T) *chart.Helm {
 	t.Helper()
 	helm, err := chart.Build(t.Context(), root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
-	check(t, err)
+	stage.Check(t, err)
 	return helm
 }
 
@@ -81,7 +78,7 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	config = rest.CopyConfig(config)
 	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	made, err := kubernetes.NewForConfig(config)
-	check(t, err)
+	stage.Check(t, err)
 	return made
 }
 
@@ -90,7 +87,7 @@ func (e *environment) namespace(t *testing.T, name string, labels map[string]str
 	t.Helper()
 	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	_, err := e.admin.CoreV1().Namespaces().Create(t.Context(), made, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	return name
 }
 
@@ -98,7 +95,7 @@ func (e *environment) namespace(t *testing.T, name string, labels map[string]str
 func (e *environment) ordinary(t *testing.T, namespace string) *kubernetes.Clientset {
 	t.Helper()
 	var config *rest.Config
-	eventually(t, func(ctx context.Context) (err error) { // a controller makes the account
+	stage.Eventually(t, func(ctx context.Context) (err error) { // a controller makes the account
 		config, err = e.cluster.As(ctx, namespace, "default")
 		return err
 	})
@@ -135,7 +132,7 @@ func (e *environment) register(t *testing.T, name string, webhooks ...string) {
 		})
 	}
 	_, err := e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), made, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // awaitPolicies waits until the API server, which learns of them by a watch, has both policies in force. What it tries is
@@ -143,10 +140,10 @@ func (e *environment) register(t *testing.T, name string, webhooks ...string) {
 func (e *environment) awaitPolicies(t *testing.T) {
 	t.Helper()
 	e.namespace(t, "waiting", nil)
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		return refused(e.apply(ctx, tokenOf("waiting", satelliteCA, "default"), dryRun), secretsPolicy)
 	})
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		change := `{"metadata":{"labels":{"waiting":"x"}},"webhooks":null}`
 		return refused(e.patchWebhook(ctx, webhookName, change, dryRun), webhookPolicy)
 	})
@@ -161,8 +158,8 @@ func (e *environment) allowEverything(t *testing.T) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: own, Name: accountName}},
 	}, metav1.CreateOptions{})
-	check(t, err)
-	eventually(t, func(ctx context.Context) error {
+	stage.Check(t, err)
+	stage.Eventually(t, func(ctx context.Context) error {
 		_, err := e.account.CoreV1().Secrets(own).List(ctx, metav1.ListOptions{})
 		return err
 	})
@@ -184,28 +181,4 @@ func refused(err error, words string) error {
 		return fmt.Errorf("it was not refused by %q: %w", words, err)
 	}
 	return nil
-}
-
-// check ends the test if there is an error.
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until a condition holds: until it returns nil.
-func eventually(t *testing.T, condition func(context.Context) error) {
-	t.Helper()
-	last := errors.New("never checked")
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
-		now := condition(ctx)
-		if ctx.Err() == nil { // what failed for want of time says nothing
-			last = now
-		}
-		return now == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%v: %v", err, last)
-	}
 }

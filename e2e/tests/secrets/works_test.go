@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // anyCA stands for a certificate in a caBundle, in base64.
@@ -35,14 +37,14 @@ func (e *environment) copies(t *testing.T) {
 	namespace := e.namespace(t, "works", labelled())
 	for _, name := range []string{satelliteCA, otherCA, token} {
 		secret := copyOf(namespace, name)
-		check(t, e.apply(t.Context(), secret))
+		stage.Check(t, e.apply(t.Context(), secret))
 		made, err := e.account.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
-		check(t, err)
+		stage.Check(t, err)
 		secret.UID, secret.Data = made.UID, map[string][]byte{"cacert.pem": []byte("y")}
-		check(t, e.apply(t.Context(), secret))
+		stage.Check(t, e.apply(t.Context(), secret))
 		now := e.secret(t, namespace, name)
 		repair := fmt.Sprintf(`{"metadata":{"uid":%q,"resourceVersion":%q},"data":{"more":null}}`, now.UID, now.ResourceVersion)
-		check(t, e.merge(t.Context(), namespace, name, repair))
+		stage.Check(t, e.merge(t.Context(), namespace, name, repair))
 		e.removeExactly(t, namespace, name)
 	}
 }
@@ -51,7 +53,7 @@ func (e *environment) copies(t *testing.T) {
 func (e *environment) removeExactly(t *testing.T, namespace, name string) {
 	t.Helper()
 	now := e.secret(t, namespace, name)
-	check(t, e.account.CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{
+	stage.Check(t, e.account.CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion},
 	}))
 }
@@ -59,9 +61,9 @@ func (e *environment) removeExactly(t *testing.T, namespace, name string) {
 // cleanUp removes a copy after the label, when it could not be made any more.
 func (e *environment) cleanUp(t *testing.T) {
 	namespace := e.namespace(t, "left", labelled())
-	check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
+	stage.Check(t, e.apply(t.Context(), copyOf(namespace, satelliteCA)))
 	e.label(t, namespace, map[string]any{"lightstep.com/injection": nil})
-	eventually(t, func(ctx context.Context) error {
+	stage.Eventually(t, func(ctx context.Context) error {
 		return refused(e.apply(ctx, copyOf(namespace, otherCA), dryRun), unlabelled)
 	})
 	e.removeExactly(t, namespace, satelliteCA)
@@ -70,21 +72,21 @@ func (e *environment) cleanUp(t *testing.T) {
 // certificate is made and renewed; it is left to others to take away.
 func (e *environment) certificate(t *testing.T) {
 	secret := certificateOf(own, certificate)
-	check(t, e.apply(t.Context(), secret))
+	stage.Check(t, e.apply(t.Context(), secret))
 	secret.Data["tls.crt"] = []byte("y")
-	check(t, e.apply(t.Context(), secret))
+	stage.Check(t, e.apply(t.Context(), secret))
 	_, err := e.account.CoreV1().Secrets(own).Get(t.Context(), certificate, metav1.GetOptions{})
-	check(t, err)
-	check(t, e.admin.CoreV1().Secrets(own).Delete(t.Context(), certificate, metav1.DeleteOptions{}))
+	stage.Check(t, err)
+	stage.Check(t, e.admin.CoreV1().Secrets(own).Delete(t.Context(), certificate, metav1.DeleteOptions{}))
 }
 
 // caBundle is set, changed and applied, in the place of any webhook.
 func (e *environment) caBundle(t *testing.T) {
 	ctx := t.Context()
-	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(0)))
-	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(1)))
-	check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, `[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]`))
-	check(t, e.patchWebhookBy(ctx, types.ApplyPatchType, webhookName, fmt.Sprintf(`{"apiVersion":"admissionregistration.k8s.io/v1",
+	stage.Check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(0)))
+	stage.Check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, caBundle(1)))
+	stage.Check(t, e.patchWebhookBy(ctx, types.JSONPatchType, webhookName, `[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]`))
+	stage.Check(t, e.patchWebhookBy(ctx, types.ApplyPatchType, webhookName, fmt.Sprintf(`{"apiVersion":"admissionregistration.k8s.io/v1",
 		"kind":"MutatingWebhookConfiguration","metadata":{"name":%q},"webhooks":[{"name":"inject.lightstep.com","clientConfig":{"caBundle":%q}}]}`, webhookName, anyCA)))
 }
 
@@ -92,12 +94,12 @@ func (e *environment) caBundle(t *testing.T) {
 func (e *environment) lease(t *testing.T) {
 	leases := e.account.CoordinationV1().Leases(own)
 	lease, err := leases.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "lightstep-injector"}}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	lease.Spec.HolderIdentity = new("me")
 	_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = leases.Get(t.Context(), lease.Name, metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // events are made, and counted up, in any namespace.
@@ -110,20 +112,20 @@ func (e *environment) events(t *testing.T) {
 		Action: "Copy", Reason: "Foreign", Type: corev1.EventTypeWarning,
 		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Secret", Namespace: "works", Name: satelliteCA},
 	}, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	series, err := json.Marshal(map[string]any{"series": eventsv1.EventSeries{Count: 2, LastObservedTime: metav1.NowMicro()}})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = events.Patch(t.Context(), made.Name, types.StrategicMergePatchType, series, metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // reads lists and watches what the injector goes by.
 func (e *environment) reads(t *testing.T) {
 	config, err := e.cluster.As(t.Context(), own, accountName)
-	check(t, err)
+	stage.Check(t, err)
 	config.WarningHandler = rest.NoWarnings{}
 	client, err := metadata.NewForConfig(config)
-	check(t, err)
+	stage.Check(t, err)
 	core := corev1.SchemeGroupVersion
 	secrets := core.WithResource("secrets")
 	webhooks := client.Resource(admissionv1.SchemeGroupVersion.WithResource("mutatingwebhookconfigurations"))
@@ -138,15 +140,15 @@ func (e *environment) reads(t *testing.T) {
 	listAndWatch(t, webhooks, metav1.ListOptions{LabelSelector: "istio.io/tag"})
 	pods := client.Resource(core.WithResource("pods")).Namespace("works")
 	_, err = pods.List(t.Context(), metav1.ListOptions{LabelSelector: "lightstep.com/injected=true", Limit: 1})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // listAndWatch does what a reflector does.
 func listAndWatch(t *testing.T, resource metadata.ResourceInterface, options metav1.ListOptions) {
 	t.Helper()
 	_, err := resource.List(t.Context(), options)
-	check(t, err)
+	stage.Check(t, err)
 	events, err := resource.Watch(t.Context(), options)
-	check(t, err)
+	stage.Check(t, err)
 	events.Stop()
 }

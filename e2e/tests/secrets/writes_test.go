@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
 // The names of copies, and that of the certificate.
@@ -131,14 +133,14 @@ func (e *environment) patchWebhookBy(ctx context.Context, how types.PatchType, n
 func (e *environment) given(t *testing.T, secret *corev1.Secret) {
 	t.Helper()
 	_, err := e.admin.CoreV1().Secrets(secret.Namespace).Create(t.Context(), secret, metav1.CreateOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // secret reads one as an administrator.
 func (e *environment) secret(t *testing.T, namespace, name string) *corev1.Secret {
 	t.Helper()
 	read, err := e.admin.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
-	check(t, err)
+	stage.Check(t, err)
 	return read
 }
 
@@ -146,9 +148,9 @@ func (e *environment) secret(t *testing.T, namespace, name string) *corev1.Secre
 func (e *environment) label(t *testing.T, namespace string, labels map[string]any) {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": maps.Clone(labels)}})
-	check(t, err)
+	stage.Check(t, err)
 	_, err = e.admin.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, text, metav1.PatchOptions{})
-	check(t, err)
+	stage.Check(t, err)
 }
 
 // named selects by a name, the one form of list that the account has a right to.
