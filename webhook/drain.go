@@ -18,16 +18,16 @@ const (
 // Drain has clients turn away before serving ends.
 type Drain struct {
 	begun atomic.Bool
-	// last is when something last came, in nanoseconds.
-	last atomic.Int64
+	// last is when something last came since; whoever sets the clock does not change how long ago that was.
+	last atomic.Pointer[time.Time]
 }
 
 // Wrap has each answer, once draining has begun, tell its client to close the connection: the API server keeps its own,
 // and would go on using them.
 func (d *Drain) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.last.Store(time.Now().UnixNano())
 		if d.begun.Load() {
+			d.last.Store(new(time.Now()))
 			w.Header().Set("Connection", "close")
 		}
 		handler.ServeHTTP(w, r)
@@ -40,8 +40,8 @@ func (d *Drain) Wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, mostDrain)
 	defer cancel()
 	for end := time.Now().Add(leastDrain); ; {
-		if quiet := time.Unix(0, d.last.Load()).Add(quietDrain); quiet.After(end) {
-			end = quiet
+		if last := d.last.Load(); last != nil && last.Add(quietDrain).After(end) {
+			end = last.Add(quietDrain)
 		}
 		left := time.Until(end)
 		if left <= 0 {

@@ -16,9 +16,9 @@ func Build(ctx context.Context, root string, run *cluster.Run) (string, error) {
 	return build(ctx, root, filepath.Join(run.Dir, "lightstep-injector"))
 }
 
-// BuildOverlaid is Build with some of the sources replaced, as a file says in the form of go build -overlay.
-func BuildOverlaid(ctx context.Context, root string, run *cluster.Run, overlay string) (string, error) {
-	return build(ctx, root, filepath.Join(run.Dir, "lightstep-injector-overlaid"), "-overlay", overlay)
+// BuildOverlaid builds a binary with some of the sources replaced, as a file says in the form of go build -overlay.
+func BuildOverlaid(ctx context.Context, root, binary, overlay string) (string, error) {
+	return build(ctx, root, binary, "-overlay", overlay)
 }
 
 func build(ctx context.Context, root, binary string, flags ...string) (string, error) {

@@ -39,6 +39,8 @@ func faults() map[string]fault {
 		"The serving Secret is filled with garbage":         {during: fillServing, options: notSelfSigned},
 		"The serving certificate is of tomorrow":            {during: serveTomorrows, options: notSelfSigned},
 
+		"The clock jumps by 300 days, and back": {during: setClock, options: shifted},
+
 		"The configuration is not valid at the start": {before: writeInvalid},
 		"The configuration becomes invalid":           {during: writeInvalid},
 		"The configuration can no longer be read":     {during: removeConfig},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -60,14 +61,26 @@ func (e *environment) buildPanicking(t *testing.T) string {
 			t.Fatalf("%s has not one %q", file, edit.at)
 		}
 		edited := strings.Replace(string(source), edit.at, edit.at+"\n"+fmt.Sprintf(edit.then, edit.name)+"var nothing map[string]int; nothing[\"\"]++ }\n", 1)
-		overlay[path] = filepath.Join(e.Run.Dir, strings.ReplaceAll(file, "/", "-"))
-		stage.Check(t, os.WriteFile(overlay[path], []byte(edited), 0o600))
+		overlay[path] = edited
+	}
+	return e.buildOverlaid(t, "panicking", overlay)
+}
+
+// buildOverlaid builds the program with other sources in the place of its own, or beside them.
+func (e *environment) buildOverlaid(t *testing.T, name string, sources map[string]string) string {
+	t.Helper()
+	folder := filepath.Join(e.Run.Dir, name)
+	stage.Check(t, os.Mkdir(folder, 0o700))
+	overlay := map[string]string{}
+	for path, source := range sources {
+		overlay[path] = filepath.Join(folder, strconv.Itoa(len(overlay))+".go")
+		stage.Check(t, os.WriteFile(overlay[path], []byte(source), 0o600))
 	}
 	content, err := json.Marshal(map[string]any{"Replace": overlay})
 	stage.Check(t, err)
-	file := filepath.Join(e.Run.Dir, "overlay.json")
+	file := filepath.Join(folder, "overlay.json")
 	stage.Check(t, os.WriteFile(file, content, 0o600))
-	binary, err := injector.BuildOverlaid(t.Context(), root, e.Run, file)
+	binary, err := injector.BuildOverlaid(t.Context(), root, filepath.Join(folder, "lightstep-injector"), file)
 	stage.Check(t, err)
 	return binary
 }

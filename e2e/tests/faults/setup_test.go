@@ -40,8 +40,8 @@ type environment struct {
 	relay *relay.Relay
 	// kubeconfig has the account's credentials, and leads through the relay.
 	kubeconfig string
-	// panicking is a binary that panics where it is told to.
-	panicking string
+	// panicking is a binary that panics where it is told to; shifted is one whose clock is set by the file clock.
+	panicking, shifted, clock string
 
 	injector *injector.Injector
 	balancer *balancer.Balancer
@@ -68,6 +68,7 @@ func setUp(t *testing.T) *environment {
 	stage.Check(t, e.relay.WriteKubeconfig(e.kubeconfig))
 	e.addSource(t)
 	e.panicking = e.buildPanicking(t)
+	e.shifted = e.buildShifted(t)
 	e.run(t, injector.Options{}, true) // which makes the serving Secret
 	e.recover(t)
 	e.stop(t)
