@@ -91,16 +91,17 @@ func (e *environment) shift(t *testing.T, by time.Duration) {
 	stage.Check(t, os.Rename(e.clock+".new", e.clock))
 }
 
-// setClock sets the clock ahead, waits until the certificate is replaced, and sets it back. It has the injector look, which it would
+// setClock sets the clock ahead, waits until the certificate is replaced and the old CA dropped, so that the API server connects anew,
+// and sets it back. It has the injector look, which it would
 // do within ten minutes.
 func setClock(t *testing.T, e *environment) func() {
 	t.Helper()
-	before := e.serving(t.Context(), t)
+	before := e.trusted(t.Context(), t)
 	e.shift(t, ahead)
 	e.touch(t, "ahead")
 	stage.Eventually(t, func(ctx context.Context) error {
-		if now := e.serving(ctx, t); bytes.Equal(now["tls.crt"], before["tls.crt"]) || len(now["next-tls.crt"]) != 0 {
-			return errors.New("the certificate has not been replaced yet")
+		if now := e.trusted(ctx, t); bytes.Equal(now, before) || bytes.Count(now, []byte("BEGIN CERTIFICATE")) != 1 {
+			return errors.New("the certificate and its CA have not been replaced yet")
 		}
 		return nil
 	})
@@ -109,12 +110,12 @@ func setClock(t *testing.T, e *environment) func() {
 	return func() {}
 }
 
-// serving is what the serving Secret has.
-func (e *environment) serving(ctx context.Context, t *testing.T) map[string][]byte {
+// trusted is the caBundle.
+func (e *environment) trusted(ctx context.Context, t *testing.T) []byte {
 	t.Helper()
-	secret, err := e.Client.CoreV1().Secrets(own).Get(ctx, servingSecret, metav1.GetOptions{})
+	configuration, err := e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "0-lightstep-injector", metav1.GetOptions{})
 	stage.Check(t, err)
-	return secret.Data
+	return configuration.Webhooks[0].ClientConfig.CABundle
 }
 
 // touch changes nothing that counts in the serving Secret, of which its watch tells.
