@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -198,6 +199,12 @@ func (i *Injector) pickAddresses() error {
 	if i.options.WebhookHost != "" {
 		host, local = "", "127.0.0.1"
 	}
+	var listeners []net.Listener // all at once: a port that is free again may be picked again
+	defer func() {
+		for _, listener := range listeners {
+			_ = listener.Close()
+		}
+	}()
 	for _, address := range []struct {
 		to   *string
 		host string
@@ -206,11 +213,8 @@ func (i *Injector) pickAddresses() error {
 		if err != nil {
 			return fmt.Errorf("find a free port: %w", err)
 		}
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err := errors.Join(err, listener.Close()); err != nil {
-			return fmt.Errorf("find a free port: %w", err)
-		}
-		*address.to = net.JoinHostPort(address.host, port)
+		listeners = append(listeners, listener)
+		*address.to = net.JoinHostPort(address.host, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port))
 	}
 	return nil
 }
