@@ -7,7 +7,8 @@
 //   - published.go: [Published], whether the webhook configuration's caBundle verifies what is served;
 //   - state.go: what the Secret and the webhook configuration say about a rotation;
 //   - step.go: which one step is next; pure, and the one place that decides it;
-//   - writer.go, write.go: the [Writer], which takes that step, and the requests by which it does.
+//   - writer.go, write.go: the [Writer], which takes that step, and the requests by which it does;
+//   - rescue.go: when a replica takes it that does not lead.
 //
 // Whoever writes the Secret, every replica reads it. The Writer is one of those who may.
 package serving

@@ -48,6 +48,11 @@ const lookAgain = 10 * time.Minute
 func (w *Writer) Lead(ctx context.Context) {
 	w.Log.Info("certificate: leading")
 	defer w.Log.Info("certificate: no longer leading")
+	w.keep(ctx)
+}
+
+// keep takes step after step until the context ends.
+func (w *Writer) keep(ctx context.Context) {
 	w.seen, w.said = "", ""
 	changed := make(chan struct{}, 1)
 	notify := func() {

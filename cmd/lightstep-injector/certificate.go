@@ -60,7 +60,7 @@ func newCertificate(c *cluster, o *certificateOptions, log *zap.Logger) (*certif
 			Secrets: c.core, Configurations: c.webhooks, Namespace: namespace, Name: o.secret, Host: "lightstep-injector." + namespace + ".svc",
 			Propagation: o.propagation, Owners: c.owners, Reader: reader, Published: published, Log: log, Now: time.Now,
 		}
-		made.lead = writer.Lead
+		made.lead, made.run = writer.Lead, append(made.run, writer.Rescue)
 	}
 	return made, nil
 }

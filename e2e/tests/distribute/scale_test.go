@@ -14,12 +14,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/injector"
+	"github.com/lightstep-injector/lightstep-injector/e2e/load"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
@@ -38,7 +40,7 @@ const (
 	patience = 15 * time.Minute
 )
 
-// TestScale labels many namespaces, gives them the satellite CA, and then another.
+// TestScale labels many namespaces, gives them the satellite CA, and then another; and has a pod be missed in each.
 func TestScale(t *testing.T) {
 	e := setUp(t)
 	i := e.replica(t, "one")
@@ -57,11 +59,12 @@ func TestScale(t *testing.T) {
 		t.Errorf("%d writes for a rotation in %d namespaces", wrote, *namespaces)
 	}
 	e.onlyNamed(t)
+	counted := e.countMissed(t, i)
 	now, peak := memory(t, i, "VmRSS"), memory(t, i, "VmHWM") // before the bare client's Secrets, which the injector sees, too
 	bare := e.bareClient(t)
 	bareFirst, bareSecond := e.bareRate(t, bare, goodCA(t)), e.bareRate(t, bare, goodCA(t))
-	t.Logf("%d namespaces: copied at %.0f/s, a bare client %.0f/s, ratio %.2f; rotated at %.0f/s, a bare client %.0f/s, ratio %.2f; memory %d MiB idle, %d MiB now, %d MiB at most",
-		*namespaces, first, bareFirst, first/bareFirst, second, bareSecond, second/bareSecond, idle>>20, now>>20, peak>>20)
+	t.Logf("%d namespaces: copied at %.0f/s, a bare client %.0f/s, ratio %.2f; rotated at %.0f/s, a bare client %.0f/s, ratio %.2f; missed pods counted within %s; memory %d MiB idle, %d MiB now, %d MiB at most",
+		*namespaces, first, bareFirst, first/bareFirst, second, bareSecond, second/bareSecond, counted.Round(time.Second), idle>>20, now>>20, peak>>20)
 	if now-idle > mostMemory {
 		t.Errorf("it holds %d MiB more than when idle", (now-idle)>>20)
 	}
@@ -136,6 +139,40 @@ func (e *environment) spread(t *testing.T, i *injector.Injector, value []byte) f
 		t.Errorf("%d copies", len(list.Items))
 	}
 	return float64(*namespaces) / took.Seconds()
+}
+
+// mostSeries is how many series the gauge of missed pods has at most: one for each of the worst namespaces, and one for the others.
+const mostSeries = 1001
+
+// countMissed creates a pod in every namespace, of which nobody tells the injector, and waits until the gauge has all of them.
+func (e *environment) countMissed(t *testing.T, i *injector.Injector) time.Duration {
+	t.Helper()
+	e.inNamespaces(t, func(ctx context.Context, name string) error {
+		return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+			_, err := e.admin.CoreV1().Pods(name).Create(ctx, load.Pod(0), metav1.CreateOptions{})
+			if apierrors.IsForbidden(err) { // it is, until the namespace has its service account
+				return false, nil
+			}
+			return true, err
+		})
+	})
+	start := time.Now()
+	last := 0.0
+	err := wait.PollUntilContextTimeout(t.Context(), 500*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		now, err := i.Metric(ctx, "lightstep_injector_missed_pods", nil)
+		last = now
+		return err == nil && now == float64(*namespaces), nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v of %d pods are counted as missed", err, last, *namespaces)
+	}
+	took := time.Since(start)
+	text, err := i.Metrics(t.Context())
+	stage.Check(t, err)
+	if series := bytes.Count(text, []byte("\nlightstep_injector_missed_pods{")); series != min(*namespaces, mostSeries) {
+		t.Errorf("the gauge has %d series for %d namespaces", series, *namespaces)
+	}
+	return took
 }
 
 // writes are the copies that the injector has written.

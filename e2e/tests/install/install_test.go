@@ -335,12 +335,13 @@ func (e *environment) versions(t *testing.T) string {
 // existing: with a certificate of somebody else's the notes say what that is to be, and what is in the values is what the API server
 // is told.
 func (e *environment) existing(t *testing.T) {
-	notes := e.upgrade(t, "--set", address, "--set", "certificate.mode=existing")
+	notes := e.upgrade(t, "--set", address, "--set", "certificate.mode=existing", "--wait")
 	for _, says := range []string{"--set-file certificate.caBundle=ca.pem", "from the Secret lightstep-injector-tls"} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("the notes do not say %q:\n%s", says, notes)
 		}
 	}
+	e.awaitLeader(t)
 	ca, err := injector.NewCA("webhook CA")
 	stage.Check(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -353,12 +354,33 @@ func (e *environment) existing(t *testing.T) {
 	if got := e.caBundle(t); got != string(ca.PEM) {
 		t.Errorf("the caBundle is %q", got)
 	}
-	e.upgrade(t, "--set", address, "--wait") // takes the caBundle out again, and has the injector make one that is good
+	e.upgrade(t, "--set", address, "--wait") // takes the caBundle out again, and has the injector make one that is good, whoever leads
 	e.Namespace(t, "again", map[string]string{"lightstep.com/injection": "enabled"}, nil)
 	stage.Eventually(t, func(ctx context.Context) error {
 		pod, err := e.create(ctx, "again", "")
 		if err == nil && pod.Labels["lightstep.com/injected"] != "true" {
 			return errors.New("it is not injected")
+		}
+		return err
+	})
+}
+
+// awaitLeader waits until those pods are gone that write the certificate themselves, and one of the others leads.
+func (e *environment) awaitLeader(t *testing.T) {
+	t.Helper()
+	stage.Eventually(t, func(ctx context.Context) error {
+		pods, err := e.Client.CoreV1().Pods(own).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=lightstep-injector"})
+		if err != nil {
+			return err
+		}
+		for i := range pods.Items {
+			if slices.Contains(pods.Items[i].Spec.Containers[0].Args, "--self-signed") {
+				return fmt.Errorf("%s is still there", pods.Items[i].Name)
+			}
+		}
+		lease, err := e.Client.CoordinationV1().Leases(own).Get(ctx, "lightstep-injector", metav1.GetOptions{})
+		if err == nil && (lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "") {
+			return errors.New("nobody leads")
 		}
 		return err
 	})
