@@ -95,7 +95,7 @@ e2e-faults: ## The part of e2e that brings about each row of docs/faults.md, the
 race: ## The main module's tests under the race detector (needs a C compiler)
 	@# The detector adds to allocations, and makes minutes of a comparison that has one goroutine.
 	CGO_ENABLED=1 go test -race -skip '^(TestAllocations|TestUsualWayAgrees)$$' ./cmd/... ./webhook ./webhook/snapshot ./webhook/manifest ./webhook/missed ./certs/...
-	CGO_ENABLED=1 go test -race ./webhook/inject -pods=5000
+	CGO_ENABLED=1 go test -race ./webhook/inject -pods=20000
 
 .PHONY: bench
 bench: ## The webhook beside the floor and the usual way, and the decision beside one read of every byte
