@@ -3,7 +3,6 @@ package faults
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,30 +91,33 @@ func (e *environment) shift(t *testing.T, by time.Duration) {
 }
 
 // setClock sets the clock ahead, waits until the certificate is replaced and the old CA dropped, so that the API server connects anew,
-// and sets it back. It has the injector look, which it would
-// do within ten minutes.
+// and sets it back. It has the injector look, which it would do within ten minutes.
 func setClock(t *testing.T, e *environment) func() {
 	t.Helper()
-	before := e.trusted(t.Context(), t)
+	before := e.trustedAlone(t, nil) // once what an earlier row has begun is at its end
 	e.shift(t, ahead)
 	e.touch(t, "ahead")
-	stage.Eventually(t, func(ctx context.Context) error {
-		if now := e.trusted(ctx, t); bytes.Equal(now, before) || bytes.Count(now, []byte("BEGIN CERTIFICATE")) != 1 {
-			return errors.New("the certificate and its CA have not been replaced yet")
-		}
-		return nil
-	})
+	e.trustedAlone(t, before)
 	e.shift(t, 0)
 	e.touch(t, "back")
 	return func() {}
 }
 
-// trusted is the caBundle.
-func (e *environment) trusted(ctx context.Context, t *testing.T) []byte {
+// trustedAlone waits until the caBundle is one CA, and another than before, and returns it.
+func (e *environment) trustedAlone(t *testing.T, before []byte) (bundle []byte) {
 	t.Helper()
-	configuration, err := e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "0-lightstep-injector", metav1.GetOptions{})
-	stage.Check(t, err)
-	return configuration.Webhooks[0].ClientConfig.CABundle
+	stage.Eventually(t, func(ctx context.Context) error {
+		configuration, err := e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "0-lightstep-injector", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		bundle = configuration.Webhooks[0].ClientConfig.CABundle
+		if cas := bytes.Count(bundle, []byte("BEGIN CERTIFICATE")); cas != 1 || bytes.Equal(bundle, before) {
+			return fmt.Errorf("the caBundle has %d CAs; the certificate and its CA have not been replaced yet", cas)
+		}
+		return nil
+	})
+	return bundle
 }
 
 // touch changes nothing that counts in the serving Secret, of which its watch tells.
