@@ -138,7 +138,7 @@ func (c *Cluster) startComponents(binary string, run *Run) error {
 // anything: whether they work is seen in what they do.
 func componentFlags(run *Run, stages, others string) map[string][]string {
 	common := []string{"--secure-port=0", "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000"}
-	certs, kwok := certDir(run), []string{"--config=" + stages, "--manage-all-nodes=true", "--cidr=10.0.0.0/16"}
+	certs, kwok := certDir(run), []string{"--config=" + stages, "--manage-all-nodes=true", "--cidr=10.0.0.0/16", "--node-lease-duration-seconds=40"} // as long as a kubelet's
 	if others != "" {
 		kwok = append(kwok, "--disregard-status-with-label-selector="+others)
 	}

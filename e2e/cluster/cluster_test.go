@@ -42,6 +42,7 @@ func TestPodsRunAndNothingIsLeft(t *testing.T) {
 		}
 		return nil
 	})
+	nodesAreKeptReady(t, c)
 	if len(processesOf(t, run.Dir)) == 0 {
 		t.Fatal("found no process of a running cluster: this test could not see one that is left")
 	}
@@ -54,6 +55,26 @@ func TestPodsRunAndNothingIsLeft(t *testing.T) {
 	}
 	if _, err := os.Stat(run.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left behind: %s", run.Dir)
+	}
+}
+
+// nodesAreKeptReady sees that each node's lease is renewed: where it is not, the controller manager takes the node for dead after 50 s,
+// and its pods are not ready any more, for good.
+func nodesAreKeptReady(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	nodes, err := c.Client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := time.Now()
+	for _, node := range nodes.Items {
+		eventually(t, func() error {
+			lease, err := c.Client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(t.Context(), node.Name, metav1.GetOptions{})
+			if err == nil && lease.Spec.RenewTime.Time.Before(since) {
+				err = fmt.Errorf("the lease of %s has not been renewed since %v", node.Name, lease.Spec.RenewTime)
+			}
+			return err
+		})
 	}
 }
 
