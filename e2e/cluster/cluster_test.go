@@ -78,6 +78,22 @@ func nodesAreKeptReady(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
+// Two claims are never of one address.
+func TestClaimServiceIP(t *testing.T) {
+	var claims [2]*cluster.ServiceIP
+	for n := range claims {
+		claim, err := cluster.ClaimServiceIP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = claim.Close() })
+		claims[n] = claim
+	}
+	if claims[0].Address == claims[1].Address {
+		t.Errorf("%s was claimed twice", claims[0].Address)
+	}
+}
+
 func TestKilledParentLeavesNothing(t *testing.T) {
 	parent := exec.CommandContext(t.Context(), os.Args[0])
 	parent.Env = append(os.Environ(), crashVariable+"=1")

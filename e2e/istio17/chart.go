@@ -133,7 +133,7 @@ func (i *Istio) install(ctx context.Context, c *chart, caBundle []byte) error {
 	}
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: i.service()},
-		Spec:       corev1.ServiceSpec{ClusterIP: i.clusterIP, Ports: []corev1.ServicePort{{Name: "https-webhook", Port: port}}},
+		Spec:       corev1.ServiceSpec{ClusterIP: i.claimed.Address, Ports: []corev1.ServicePort{{Name: "https-webhook", Port: port}}},
 	}
 	if _, err := core.Services(Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
 		return err

@@ -55,8 +55,8 @@ type Istio struct {
 	cluster *cluster.Cluster
 	run     *cluster.Run
 	dir     string
-	// clusterIP is the Service's.
-	clusterIP string
+	// claimed is the Service's ClusterIP.
+	claimed *cluster.ServiceIP
 	// client trusts this run's certificate alone, so no other run's is taken for it.
 	client  *http.Client
 	process *process.Process
@@ -83,21 +83,12 @@ func trusting(caBundle []byte, serverName string) *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: serverName}}}
 }
 
-// pickAddress finds a ClusterIP on which nobody listens, from the part of the range that the API server gives none away
-// from by itself; istiod takes its own from the other end.
-func (i *Istio) pickAddress() (err error) {
-	for last := 250; last > 130; last-- {
-		i.clusterIP = fmt.Sprintf("127.10.0.%d", last)
-		var listener net.Listener
-		if listener, err = net.Listen("tcp", i.address()); err == nil {
-			return listener.Close()
-		}
-	}
-	return fmt.Errorf("find a free ClusterIP: %w", err)
-}
-
 func (i *Istio) start(ctx context.Context, root, binary string) error {
-	if err := errors.Join(os.Mkdir(i.dir, 0o755), i.pickAddress()); err != nil {
+	err := os.Mkdir(i.dir, 0o755)
+	if err != nil {
+		return err
+	}
+	if i.claimed, err = cluster.ClaimServiceIP(); err != nil {
 		return err
 	}
 	chart, err := readChart(ctx, filepath.Join(root, folder), i.options)
@@ -138,17 +129,21 @@ func (i *Istio) service() string {
 	return "istiod-" + i.options.Revision
 }
 
-func (i *Istio) address() string { return net.JoinHostPort(i.clusterIP, strconv.Itoa(port)) }
+func (i *Istio) address() string { return net.JoinHostPort(i.claimed.Address, strconv.Itoa(port)) }
 
 // LogFile is where its log goes.
 func (i *Istio) LogFile() string { return i.run.Log("istio17-" + i.options.Revision) }
 
 // Stop ends it.
 func (i *Istio) Stop() error {
-	if i.process == nil {
-		return nil
+	var errs []error
+	if i.process != nil {
+		errs = append(errs, i.process.Stop(stopTimeout))
 	}
-	return i.process.Stop(stopTimeout)
+	if i.claimed != nil {
+		errs = append(errs, i.claimed.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (i *Istio) waitUntilReady(ctx context.Context) error {

@@ -74,7 +74,7 @@ func (i *Istiod) lead(object *unstructured.Unstructured) error {
 	switch object.GetKind() {
 	case "Service":
 		unstructured.RemoveNestedField(object.Object, "spec", "selector") // what listens there is no pod
-		if err := unstructured.SetNestedField(object.Object, i.address, "spec", "clusterIP"); err != nil {
+		if err := unstructured.SetNestedField(object.Object, i.service.Address, "spec", "clusterIP"); err != nil {
 			return err
 		}
 		return i.eachOf(object, func(port map[string]any) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -56,8 +57,8 @@ type Istiod struct {
 	run     *cluster.Run
 	binary  string
 	values  string
-	// address is the Service's ClusterIP, port its port for the webhook.
-	address string
+	// service is the Service's ClusterIP, port its port for the webhook.
+	service *cluster.ServiceIP
 	port    int64
 	process *process.Process
 }
@@ -73,7 +74,7 @@ func Start(ctx context.Context, c *cluster.Cluster, run *cluster.Run, binary, va
 }
 
 func (i *Istiod) start(ctx context.Context) error {
-	if err := i.pickAddress(); err != nil {
+	if err := i.claimAddress(); err != nil {
 		return err
 	}
 	charts, err := i.render(ctx)
@@ -130,47 +131,41 @@ func (i *Istiod) flags(kubeconfig string) []string {
 
 func (i *Istiod) webhook() string { return i.at(strconv.FormatInt(i.port, 10)) }
 
-func (i *Istiod) at(port string) string { return net.JoinHostPort(i.address, port) }
+func (i *Istiod) at(port string) string { return net.JoinHostPort(i.service.Address, port) }
 
 // URL is where its webhook answers.
 func (i *Istiod) URL() string { return "https://" + i.webhook() + "/inject" }
 
 // Stop asks istiod to end, and waits until it has.
 func (i *Istiod) Stop() error {
-	if i.process == nil {
-		return nil
+	var errs []error
+	if i.process != nil {
+		errs = append(errs, i.process.Stop(stopTimeout))
 	}
-	return i.process.Stop(stopTimeout)
+	if i.service != nil {
+		errs = append(errs, i.service.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // LogFile is where its log goes.
 func (i *Istiod) LogFile() string { return i.run.Log("istiod") }
 
-// pickAddress finds a ClusterIP that nobody listens on: all of istiod's ports are then free, too. It takes them from the
-// lower part of the range, from which the API server gives none away by itself. Whoever may not listen on the charts' own
-// port, which takes root, gets another.
-func (i *Istiod) pickAddress() error {
-	var errs []error
-	for _, i.port = range []int64{chartsPort, otherPort} {
-		for last := 20; last < 250; last++ {
-			i.address = fmt.Sprintf("127.10.0.%d", last)
-			err := errors.Join(free(i.webhook()), free(net.JoinHostPort(i.address, healthPort))) // which istiod listens on first
-			if err == nil {
-				return nil
-			}
-			errs = append(errs, err)
-		}
-	}
-	return fmt.Errorf("find a free ClusterIP: %w", errors.Join(errs[0], errs[len(errs)-1]))
-}
-
-// free tells whether nobody listens there.
-func free(address string) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
+// claimAddress claims a ClusterIP. Whoever may not listen on the charts' own port, which takes root, gets another.
+func (i *Istiod) claimAddress() (err error) {
+	if i.service, err = cluster.ClaimServiceIP(); err != nil {
 		return err
 	}
-	return listener.Close()
+	i.port = chartsPort
+	switch listener, err := net.Listen("tcp", i.webhook()); {
+	case errors.Is(err, fs.ErrPermission):
+		i.port = otherPort
+	case err != nil:
+		return err
+	default:
+		return listener.Close()
+	}
+	return nil
 }
 
 // writeKubeconfig writes one that has the rights of istiod's service account.
