@@ -10,5 +10,5 @@
 // removes the folder.
 //
 // Service addresses lie in 127.10.0.0/16. Each ClusterIP is thus an address of this machine: a process that listens on
-// it is reached through an ordinary Service, with no kube-proxy.
+// it is reached through an ordinary Service, with no kube-proxy. [ClaimServiceIP] keeps two runs from taking the same.
 package cluster

@@ -113,7 +113,7 @@ func (e *environment) trustedAlone(t *testing.T, before []byte) (bundle []byte) 
 		}
 		bundle = configuration.Webhooks[0].ClientConfig.CABundle
 		if cas := bytes.Count(bundle, []byte("BEGIN CERTIFICATE")); cas != 1 || bytes.Equal(bundle, before) {
-			return fmt.Errorf("the caBundle has %d CAs; the certificate and its CA have not been replaced yet", cas)
+			return fmt.Errorf("the caBundle has %d CAs; awaited is one, and another than before", cas)
 		}
 		return nil
 	})
