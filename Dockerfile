@@ -1,6 +1,7 @@
 # What the image holds, and how it is compiled. Two readers keep to it: a container engine, and tools/release, which knows
 # these instructions alone and needs no engine. docs/release.md says how to build with either.
-FROM --platform=$BUILDPLATFORM golang:1.26.8 AS compile
+# `make pins` writes the digest: of an image index, so that it holds for each platform that builds.
+FROM --platform=$BUILDPLATFORM golang:1.26.8@sha256:9d2f36f06329b2a141b9db99ffa32765cf695ee57b813ca29e245e8670bcbfff AS compile
 ARG TARGETOS
 ARG TARGETARCH
 ENV CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH

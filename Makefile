@@ -36,6 +36,10 @@ image: ## The image for amd64 and arm64 in bin/image, with no container engine
 release: $(helm) ## All of a release in bin/dist; pushed only where PUSH names a repository of images
 	go run -C tools/release . -root $(CURDIR) -out $(CURDIR)/bin/dist -helm $(CURDIR)/$(helm) $(if $(PUSH),-push $(PUSH))
 
+.PHONY: pins
+pins: ## Write the commits of the workflows' actions and the digest of the base image, as GitHub and the registry have them
+	go run -C tools/release ./workflows -root $(CURDIR) -update
+
 $(helm): e2e/helm/go.mod e2e/helm/go.sum e2e/helm/main.go
 	$(e2e-flags) go build -C e2e/helm -o $(CURDIR)/$@ -ldflags '-s -w' .
 
@@ -110,17 +114,19 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
 
 .PHONY: verify
-verify: $(lint) $(helm-docs) ## Format, lint, modules, vulnerabilities; what is generated is checked by the tests
-	@for m in $(filter-out tools,$(modules)); do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
-	@for m in . e2e tools/release; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
+verify: $(lint) $(helm-docs) ## Format, lint, modules, workflows, vulnerabilities; what is generated is checked by the tests
+	@for m in $(modules); do echo "format $$m" && (cd $$m && $(lint) fmt --diff) || exit 1; done
+	@for m in . e2e tools tools/release; do echo "lint $$m" && (cd $$m && $(lint) run) || exit 1; done # the others would compile Kubernetes and Istio again
 	@for m in $(modules); do echo "go mod tidy $$m" && go -C $$m mod tidy -diff || exit 1; done
 	@echo "helm-docs" && $(describe) --dry-run | diff - manifests/chart/lightstep-injector/README.md || { echo "the chart's values have changed: make manifests"; exit 1; }
 	@! grep -n '|  |$$' manifests/chart/lightstep-injector/README.md || { echo "say what these values are for, in values.yaml: # -- ..."; exit 1; }
+	go test -C tools/release ./workflows # pins, permissions and what may run with them
+	go test -C tools .
 	@./tools/vulncheck
 
 .PHONY: fmt
 fmt: $(lint) ## Format
-	@for m in $(filter-out tools,$(modules)); do (cd $$m && $(lint) fmt) || exit 1; done
+	@for m in $(modules); do (cd $$m && $(lint) fmt) || exit 1; done
 
 $(lint): tools/go.mod tools/go.sum
 	@echo "building golangci-lint, once"

@@ -11,7 +11,8 @@
 //	image.go       its second stage, around what was compiled: an image of the OCI, and the index of all platforms
 //	archive.go     the index as a file
 //	sbom.go        what is in a program, by what Go noted in it; licence.go reads the modules' licences
-//	release.go     all of it in this order, the chart and the checksums
+//	chart.go       the chart, with the image's digest in its values
+//	release.go     all of it in this order, and the checksums
 //
 // Everything is dated by the commit, so that the same commit gives the same bytes.
 package main

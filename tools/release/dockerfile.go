@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -46,9 +47,13 @@ func parseDockerfile(content []byte) (*dockerfile, error) {
 	if len(stages) != 2 || len(args) > 0 {
 		return nil, fmt.Errorf("%d stages and %d ARGs before them: there have to be a stage that compiles, an image, and nothing else", len(stages), len(args))
 	}
-	goVersion, isGo := strings.CutPrefix(stages[0].BaseName, "golang:")
+	image, isGo := strings.CutPrefix(stages[0].BaseName, "golang:")
 	if !isGo || stages[1].BaseName != "scratch" {
-		return nil, fmt.Errorf("FROM %s and FROM %s: known are golang:VERSION and scratch", stages[0].BaseName, stages[1].BaseName)
+		return nil, fmt.Errorf("FROM %s and FROM %s: known are golang:VERSION@DIGEST and scratch", stages[0].BaseName, stages[1].BaseName)
+	}
+	goVersion, digest, _ := strings.Cut(image, "@")
+	if _, err := v1.NewHash(digest); err != nil {
+		return nil, fmt.Errorf("FROM %s: a base image needs a digest, since a tag can be moved: %w", stages[0].BaseName, err)
 	}
 	return &dockerfile{goVersion: goVersion, compiler: stages[0].Name, compile: stages[0].Commands, image: stages[1].Commands}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -73,8 +72,15 @@ func release(ctx context.Context, o *options) (*made, error) {
 	if err != nil {
 		return nil, err
 	}
+	digest, err := m.index.Digest()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(o.out, program+"_image.digest"), []byte(digest.String()+"\n"), 0o644); err != nil {
+		return nil, err
+	}
 	if o.helm != "" {
-		if err := o.chart(ctx, source, noted.version); err != nil {
+		if err := o.chart(ctx, source, noted, digest); err != nil {
 			return nil, err
 		}
 	}
@@ -142,16 +148,6 @@ func (o *options) image(images []mutate.IndexAddendum, noted *build) (v1.ImageIn
 	}
 	index := indexOf(images, config.Config.Labels)
 	return index, writeArchive(filepath.Join(o.out, program+"_image.tar"), index, noted.version, noted.created)
-}
-
-// chart packages the chart, which then installs the image of the same version.
-func (o *options) chart(ctx context.Context, source, version string) error {
-	helm := exec.CommandContext(ctx, o.helm, "package", filepath.Join(source, "manifests", "chart", program),
-		"--version", strings.TrimPrefix(version, "v"), "--app-version", version, "--destination", o.out)
-	home := filepath.Join(source, ".helm")
-	helm.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
-	_, err := outputOf(helm)
-	return err
 }
 
 // writeChecksums writes those of all files, as sha256sum reads them.

@@ -117,6 +117,9 @@ func (e *environment) open(t *testing.T) {
 	if len(manifest.Manifests) != 1 || manifest.Manifests[0].Annotations[refName] != tag {
 		t.Fatalf("the archive has %+v", manifest.Manifests)
 	}
+	if got, want := read(t, e.dist, "lightstep-injector_image.digest"), manifest.Manifests[0].Digest.String()+"\n"; got != want {
+		t.Errorf("the file with the digest has %q, the archive %q", got, want)
+	}
 	index, err := all.ImageIndex(manifest.Manifests[0].Digest)
 	check(t, err)
 	manifest, err = index.IndexManifest()
@@ -165,7 +168,7 @@ func (e *environment) reproducible(t *testing.T, source string) {
 
 // files: there is what docs/release.md says, and sha256sum finds it whole.
 func (e *environment) files(t *testing.T) {
-	want := []string{"lightstep-injector-1.9.8.tgz", "lightstep-injector_image.tar", "sha256sums.txt"}
+	want := []string{"lightstep-injector-1.9.8.tgz", "lightstep-injector_image.digest", "lightstep-injector_image.tar", "sha256sums.txt"}
 	platforms := linux()
 	if *everyPlatform {
 		platforms = everywhere()
@@ -347,6 +350,8 @@ func TestRefused(t *testing.T) {
 	for _, test := range []struct{ old, new, says string }{
 		{"FROM scratch", "FROM alpine", "known are"},
 		{"golang:1.26.8", "rust:1", "known are"},
+		{"@sha256:", "-", "needs a digest"},
+		{"@sha256:", "@sha256:0", "needs a digest"},
 		{"FROM scratch", "FROM scratch AS more\nFROM scratch", "3 stages"},
 		{"COPY . .", "COPY cmd .", "it is COPY . ."},
 		{`["/usr/local/go/bin/go"`, `["make"`, "it is RUN"},

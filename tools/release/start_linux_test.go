@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 )
 
@@ -43,7 +44,8 @@ func (e *environment) rendered(t *testing.T, template string, into any, flags ..
 	check(t, yaml.Unmarshal([]byte(text), into))
 }
 
-// chart: the released chart installs the image of the same version, as its user, and leaves the entrypoint alone.
+// chart: the released chart installs the image that is released beside it by its digest, as its user, and leaves the entrypoint
+// alone. Its other values are those of the repository.
 func (e *environment) chart(t *testing.T) {
 	var d deployment
 	e.rendered(t, "deployment.yaml", &d)
@@ -53,9 +55,19 @@ func (e *environment) chart(t *testing.T) {
 	if got := fmt.Sprintf("%d:%d", user.RunAsUser, user.RunAsGroup); got != config.Config.User {
 		t.Errorf("the chart runs it as %s, the image as %s", got, config.Config.User)
 	}
-	if container.Image != "ghcr.io/lightstep-injector/lightstep-injector:"+tag || len(container.Command) > 0 || container.Args[0] != "serve" ||
+	if container.Image != "ghcr.io/lightstep-injector/lightstep-injector@"+digestOf(t, e.made.index) || len(container.Command) > 0 || container.Args[0] != "serve" ||
 		!container.SecurityContext.ReadOnlyRootFilesystem {
 		t.Errorf("its container is %+v", container)
+	}
+	e.rendered(t, "deployment.yaml", &d, "--set", "image.digest=")
+	if image := d.Spec.Template.Spec.Containers[0].Image; image != "ghcr.io/lightstep-injector/lightstep-injector:"+tag {
+		t.Errorf("without the digest it installs %s", image)
+	}
+	values, err := outputOf(exec.CommandContext(t.Context(), e.helm, "show", "values", filepath.Join(e.dist, "lightstep-injector-1.9.8.tgz")))
+	check(t, err)
+	original := read(t, root, "manifests/chart/lightstep-injector/values.yaml")
+	if got := strings.Replace(values, digestOf(t, e.made.index), "", 1); strings.TrimSpace(got) != strings.TrimSpace(original) {
+		t.Errorf("more than the digest differs (-repository +released):\n%s", cmp.Diff(original, got))
 	}
 }
 
