@@ -61,6 +61,7 @@ func TestRelease(t *testing.T) {
 	t.Run("Starts", e.starts)
 	t.Run("SBOM", e.sbom)
 	t.Run("Pushed", e.pushed)
+	t.Run("PushedChart", e.pushedChart)
 }
 
 // buildHelm compiles it as the end-to-end tests do, who share what is compiled.
@@ -328,6 +329,32 @@ func (e *environment) pushed(t *testing.T) {
 		if got, want := digestOf(t, pulled), digestOf(t, image); got != want {
 			t.Errorf("%s: pulled %s, the archive has %s", architecture, got, want)
 		}
+	}
+}
+
+// pushedChart: Helm pushes the chart as it was released, and installs it by its digest, as docs/release.md says. The chart is the
+// one layer of what is pushed, which the release's workflow relies on.
+func (e *environment) pushedChart(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	file := filepath.Join(e.dist, "lightstep-injector-1.9.8.tgz")
+	charts := strings.TrimPrefix(server.URL, "http://") + "/lightstep-injector/charts"
+	_, err := outputOf(exec.CommandContext(t.Context(), e.helm, "push", file, "oci://"+charts, "--plain-http"))
+	check(t, err)
+	reference, err := name.ParseReference(charts + "/lightstep-injector:1.9.8")
+	check(t, err)
+	image, err := remote.Image(reference)
+	check(t, err)
+	manifest, err := image.Manifest()
+	check(t, err)
+	if sum, err := checksum(file); err != nil || len(manifest.Layers) != 1 || manifest.Layers[0].Digest.Hex != sum {
+		t.Errorf("the layers are %v, the chart is %s, %v", manifest.Layers, sum, err)
+	}
+	text, err := outputOf(exec.CommandContext(t.Context(), e.helm, "template", "lightstep-injector",
+		"oci://"+charts+"/lightstep-injector@"+digestOf(t, image), "--plain-http"))
+	check(t, err)
+	if want := "image: ghcr.io/lightstep-injector/lightstep-injector@" + digestOf(t, e.made.index); !strings.Contains(text, want) {
+		t.Errorf("installed by its digest, the chart has no %s", want)
 	}
 }
 
