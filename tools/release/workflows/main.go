@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 )
 
 func main() {
@@ -42,11 +43,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if *online {
 		problems = append(problems, r.compareOnline(ctx)...)
 	}
-	for _, problem := range problems {
-		fmt.Fprintln(stdout, problem)
+	if len(problems) == 0 {
+		return nil
 	}
-	if len(problems) > 0 {
-		return fmt.Errorf("%d problems", len(problems))
-	}
-	return nil
+	_, err = fmt.Fprintln(stdout, strings.Join(problems, "\n"))
+	return errors.Join(fmt.Errorf("%d problems", len(problems)), err)
 }

@@ -54,11 +54,12 @@ func readTable(root string) (table, error) {
 }
 
 func (t table) write(root string) error {
-	text := tableHeader
+	var text strings.Builder
+	text.WriteString(tableHeader)
 	for _, key := range slices.Sorted(maps.Keys(t)) {
-		text += key + " " + t[key] + "\n"
+		text.WriteString(key + " " + t[key] + "\n")
 	}
-	return os.WriteFile(filepath.Join(root, tableFile), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(root, tableFile), []byte(text.String()), 0o644)
 }
 
 // comparePins compares what the files pin with the table.

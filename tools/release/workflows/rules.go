@@ -118,24 +118,11 @@ func writes(job *actionlint.Job) bool {
 
 // checkPrivileged holds a job with a write permission to steps that run none of the repository's code, after the tests.
 func checkPrivileged(w *actionlint.Workflow, job *actionlint.Job) (problems []string) {
-	allowed := []string{"cmp", "cosign", "docker", "echo", "gh", "helm", "jq", "mkdir", "sha256sum", "skopeo", "test"}
 	if job.WorkflowCall != nil {
 		return []string{"a workflow is called with a write permission"}
 	}
 	for _, step := range job.Steps {
-		switch exec := step.Exec.(type) {
-		case *actionlint.ExecAction:
-			if strings.HasPrefix(exec.Uses.Value, "actions/checkout@") || strings.HasPrefix(exec.Uses.Value, "./") {
-				problems = append(problems, exec.Uses.Value+" brings the repository's code to a write permission")
-			}
-		case *actionlint.ExecRun:
-			called, _ := commands(exec.Run.Value) // an error is reported by checkStep
-			for _, command := range called {
-				if !slices.Contains(allowed, command) {
-					problems = append(problems, fmt.Sprintf("%s must not run with a write permission", command))
-				}
-			}
-		}
+		problems = append(problems, checkPrivilegedStep(step)...)
 	}
 	if job.If != nil && job.If.Value != onlyTags {
 		problems = append(problems, "if must be "+onlyTags+", so that a failed test stops the job")
@@ -146,6 +133,24 @@ func checkPrivileged(w *actionlint.Workflow, job *actionlint.Job) (problems []st
 	for _, event := range w.On {
 		if event.EventName() == "pull_request" {
 			problems = append(problems, "a write permission in a workflow of pull requests")
+		}
+	}
+	return problems
+}
+
+func checkPrivilegedStep(step *actionlint.Step) (problems []string) {
+	allowed := []string{"cmp", "cosign", "docker", "echo", "gh", "helm", "jq", "mkdir", "sha256sum", "skopeo", "test"}
+	switch exec := step.Exec.(type) {
+	case *actionlint.ExecAction:
+		if strings.HasPrefix(exec.Uses.Value, "actions/checkout@") || strings.HasPrefix(exec.Uses.Value, "./") {
+			problems = append(problems, exec.Uses.Value+" brings the repository's code to a write permission")
+		}
+	case *actionlint.ExecRun:
+		called, _ := commands(exec.Run.Value) // an error is reported by checkStep
+		for _, command := range called {
+			if !slices.Contains(allowed, command) {
+				problems = append(problems, fmt.Sprintf("%s must not run with a write permission", command))
+			}
 		}
 	}
 	return problems
