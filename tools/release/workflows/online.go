@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os/exec"
@@ -75,9 +76,12 @@ func (p *pinned) commit(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%s: want owner/repository and a version in a comment", p.where())
 	}
 	repository, tag := "https://github.com/"+parts[0]+"/"+parts[1], "refs/tags/"+p.version
-	text, err := exec.CommandContext(ctx, "git", "ls-remote", repository, tag, tag+"^{}").Output()
+	var complaints bytes.Buffer
+	git := exec.CommandContext(ctx, "git", "ls-remote", repository, tag, tag+"^{}")
+	git.Stderr = &complaints
+	text, err := git.Output()
 	if err != nil {
-		return "", fmt.Errorf("ask %s for %s: %w", repository, p.version, err)
+		return "", fmt.Errorf("ask %s for %s: %w: %s", repository, p.version, err, bytes.TrimSpace(complaints.Bytes()))
 	}
 	found := map[string]string{}
 	for line := range strings.Lines(string(text)) {
