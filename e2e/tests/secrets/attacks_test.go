@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -408,7 +409,13 @@ func (e *environment) prepareTargets(t *testing.T) {
 	_, err = e.admin.CoreV1().Secrets(going).Patch(t.Context(), satelliteCA, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/hold"]}}`), metav1.PatchOptions{})
 	stage.Check(t, err)
 	stage.Check(t, e.admin.CoreV1().Namespaces().Delete(t.Context(), going, metav1.DeleteOptions{}))
-	stage.Eventually(t, func(ctx context.Context) error { // the policy knows of it by a watch
+	stage.Eventually(t, func(context.Context) error { // a controller deletes what is in it
+		if e.secret(t, going, satelliteCA).DeletionTimestamp == nil {
+			return errors.New("the copy is not being deleted yet")
+		}
+		return nil
+	})
+	stage.Eventually(t, func(ctx context.Context) error { // the policy knows of the namespace by a watch
 		return refused(e.merge(ctx, going, satelliteCA, `{"data":{"cacert.pem":"eA=="}}`), exemptOrGoing)
 	})
 	_, err = e.admin.EventsV1().Events(fresh).Create(t.Context(), othersEvent(), metav1.CreateOptions{})
