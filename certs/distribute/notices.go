@@ -12,6 +12,29 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
+// The reasons of Events about copies.
+const (
+	foreignSecret = "ForeignSecret"
+	copyRestored  = "CopyRestored"
+)
+
+// expiryNotices are the days before the satellite CA's expiry at which an Event says so.
+func expiryNotices() []int { return []int{1, 7, 30} }
+
+// EventReasons are the reasons of all Events that the controller records. The chart's policy rejects others.
+func EventReasons() []string {
+	reasons := []string{foreignSecret, copyRestored}
+	for _, fault := range faults() {
+		reasons = append(reasons, string(fault))
+	}
+	for _, days := range expiryNotices() {
+		reasons = append(reasons, expiresIn(days))
+	}
+	return reasons
+}
+
+func expiresIn(days int) string { return fmt.Sprintf("ExpiresIn%dDays", days) }
+
 // action is what the controller was about, in an Event's words.
 const action = "Distribute"
 
@@ -32,11 +55,11 @@ func (c *Controller) tell(key types.NamespacedName, a *assessment) {
 	switch a.state {
 	case Foreign:
 		log.Warn("distribute: a Secret of that name is there, and is not the injector's; it is left alone")
-		c.event(key, a.found.UID, corev1.EventTypeWarning, "ForeignSecret",
+		c.event(key, a.found.UID, corev1.EventTypeWarning, foreignSecret,
 			"the namespace is labelled for injection, and this Secret is not the injector's: it is used as it is, and never updated; delete it to have the injector's in its place")
 	case Edited:
 		log.Warn("distribute: the copy was edited; it is restored")
-		c.event(key, a.found.UID, corev1.EventTypeWarning, "CopyRestored", "this copy of "+a.copy.Source+" was edited, and is restored; edit the source")
+		c.event(key, a.found.UID, corev1.EventTypeWarning, copyRestored, "this copy of "+a.copy.Source+" was edited, and is restored; edit the source")
 	case Leaving:
 		log.Info("distribute: the copy is no longer due; it goes once no injected pod runs in the namespace")
 	case Revoked:
@@ -89,9 +112,9 @@ func aboutSource(source *Source, now time.Time) (reason, note string) {
 		return string(problem.Fault), problem.Says
 	}
 	expiry, ok := source.Expiry(now)
-	for _, days := range []int{1, 7, 30} { // the nearest that has come
+	for _, days := range expiryNotices() { // the nearest that has come
 		if ok && expiry.Sub(now) <= time.Duration(days)*24*time.Hour {
-			return fmt.Sprintf("ExpiresIn%dDays", days), "a certificate of the satellite CA expires on " + expiry.Format(time.RFC3339) + ": put the next one beside it, and take it out once the satellites use the next"
+			return expiresIn(days), "a certificate of the satellite CA expires on " + expiry.Format(time.RFC3339) + ": put the next one beside it, and take it out once the satellites use the next"
 		}
 	}
 	return "", ""

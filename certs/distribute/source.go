@@ -38,6 +38,13 @@ const (
 	TokenNotClean   Fault = "TokenNotClean"
 )
 
+// faults lists them.
+func faults() []Fault {
+	return []Fault{
+		SourceMissing, KeyMissing, TooLarge, NotPEM, HasPrivateKey, BadCertificate, NoCACertificate, Expired, NotYetValid, TokenNotClean,
+	}
+}
+
 // Problem is a fault, and what to do about it.
 type Problem struct {
 	Fault Fault

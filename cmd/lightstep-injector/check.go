@@ -28,7 +28,12 @@ configurations and, without --config, get for the ConfigMap. The exit code is 1 
 		Example: `  kubectl port-forward service/lightstep-injector -n lightstep-system 8443:443 &
   lightstep-injector check --service-address localhost:8443`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), &o, io.out) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.installed.config == "" || cmd.Flags().Changed("injector-namespace") {
+				o.own = o.installed.namespace
+			}
+			return check(cmd.Context(), &o, io.out)
+		},
 	}
 	o.installed.register(cmd.Flags())
 	cmd.Flags().StringVar(&o.address, "service-address", "", "`HOST:PORT` at which the webhook's Service is reached (without it, its name)")
@@ -39,6 +44,8 @@ configurations and, without --config, get for the ConfigMap. The exit code is 1 
 type checkOptions struct {
 	installed installation
 	address   string
+	// own is the injector's namespace; empty where it is not known.
+	own string
 }
 
 func check(ctx context.Context, o *checkOptions, out io.Writer) error {
@@ -56,6 +63,7 @@ func check(ctx context.Context, o *checkOptions, out io.Writer) error {
 		return err
 	}
 	for i := range webhooks {
+		problems += checkNamespace(&webhooks[i], o.own, out)
 		problems += checkWebhook(ctx, &webhooks[i], o.address, out)
 	}
 	if problems > 0 {
@@ -88,6 +96,18 @@ func registered(ctx context.Context, c *cluster) ([]registrationv1.MutatingWebho
 		return nil, fmt.Errorf("there is no webhook configuration %s, so the API server calls nobody: install or upgrade the chart", serving.Configuration)
 	}
 	return list.Items[0].Webhooks, nil
+}
+
+// checkNamespace reports a webhook that calls another installation: the webhook configuration has one name in the cluster, so a second
+// rendering of the chart by kubectl apply replaces the first one's.
+func checkNamespace(webhook *registrationv1.MutatingWebhook, own string, out io.Writer) (problems int) {
+	service := webhook.ClientConfig.Service
+	if service == nil || own == "" || service.Namespace == own {
+		return 0
+	}
+	_, _ = fmt.Fprintf(out, "webhook %s calls the Service in namespace %q, and this installation is in %q: another installation has replaced the webhook configuration; uninstall one of the two and upgrade the other\n",
+		webhook.Name, service.Namespace, own)
+	return 1
 }
 
 func checkWebhook(ctx context.Context, webhook *registrationv1.MutatingWebhook, at string, out io.Writer) (problems int) {

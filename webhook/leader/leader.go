@@ -23,6 +23,10 @@ const (
 	retryPeriod   = 2 * time.Second
 )
 
+// MaxDuration bounds how long this process waits for the holder of a Lease, whatever duration the Lease has. The chart's policy
+// has the same bound.
+const MaxDuration = time.Minute
+
 // Lease is what the replicas of the injector stand for.
 type Lease struct {
 	Client          coordination.LeasesGetter
@@ -62,11 +66,11 @@ func (l *Lease) term(ctx context.Context, task func(context.Context)) error {
 	defer resign()
 	started, done := make(chan context.Context), make(chan struct{})
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+		Lock: boundedLock{&resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name},
 			Client:     l.Client,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
-		},
+		}},
 		LeaseDuration:   leaseDuration,
 		RenewDeadline:   renewDeadline,
 		RetryPeriod:     retryPeriod,

@@ -296,9 +296,14 @@ func (c *Controller) tell(state State, err error) {
 	if !ok {
 		return
 	}
-	c.Events.Eventf(&object.PartialObjectMetadata, nil, corev1.EventTypeWarning, string(state)+"Object", "Apply",
+	c.Events.Eventf(&object.PartialObjectMetadata, nil, corev1.EventTypeWarning, eventReason(state), "Apply",
 		"%s; it is left as it is, and the proxies of the namespace may send no spans: delete it to have the injector's in its place", object.why)
 }
+
+func eventReason(state State) string { return string(state) + "Object" }
+
+// EventReasons are the reasons of all Events that the controller records. The chart's policy rejects others.
+func EventReasons() []string { return []string{eventReason(Foreign), eventReason(Conflict)} }
 
 // retain drops what is known of namespaces that are no longer labelled.
 func (c *Controller) retain(snap *inject.Snapshot) {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
@@ -15,7 +16,7 @@ type State string
 const (
 	// Kept: the objects are there, as they should be.
 	Kept State = "Kept"
-	// NotLabelled: the namespace does not carry the label, or is exempt.
+	// NotLabelled: the namespace does not carry the label, is exempt, or is Istio's own or the injector's.
 	NotLabelled State = "NotLabelled"
 	// NotNeeded: its pods have no sidecar, one with the native tracer, or none that is to send spans.
 	NotNeeded State = "NotNeeded"
@@ -48,7 +49,8 @@ type want struct {
 // wanted tells what is to become of a namespace.
 func wanted(snap *inject.Snapshot, name string) want {
 	namespace, labelled := snap.Namespaces.Get(name)
-	if !labelled || snap.Settings.Exempt(name) || name == snap.OwnNamespace {
+	// In Istio's root namespace a Telemetry or DestinationRule applies to pods of every namespace.
+	if !labelled || snap.Settings.Exempt(name) || name == snap.OwnNamespace || slices.Contains(snap.Settings.Istio().Namespaces, name) {
 		return want{state: NotLabelled}
 	}
 	resolved, _, err := snap.Settings.Resolve(name, namespace.Annotations, nil)

@@ -72,6 +72,7 @@ func TestWanted(t *testing.T) {
 		direct    bool
 		protocol  Protocol
 	}{
+		"Istio's own":              {name: "istio-system", namespace: enabled(), mesh: collector, state: NotLabelled},
 		"by a collector":           {namespace: enabled(), mesh: collector, state: Kept},
 		"by a collector, no CA":    {namespace: withoutCA(enabled()), mesh: collector, state: Kept},
 		"by HTTP":                  {namespace: enabled(), mesh: meshOf(revision("default", "1.31.0", byHTTP)), state: Kept, protocol: HTTP},

@@ -48,8 +48,12 @@ func (w *Watch) subjects() map[string]subject {
 	return all
 }
 
-// istio are those of them that tell of Istio.
+// istio are those of them that tell of Istio. Without a namespace of Istio's there is no control plane to which tags and
+// Telemetries could belong, and the chart gives no permission to read these.
 func (w *Watch) istio() map[string]subject {
+	if len(w.Store.Current().Settings.Istio().Namespaces) == 0 {
+		return map[string]subject{}
+	}
 	all := map[string]subject{"Istio's tags": w.tags(), "Istio's Telemetries": w.telemetries()}
 	for _, namespace := range w.Store.Current().Settings.Istio().Namespaces {
 		all["Istio's ConfigMaps in "+namespace] = w.controlPlanes(namespace)

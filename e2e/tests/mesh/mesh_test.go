@@ -234,7 +234,7 @@ func testNamespaceDeleted(t *testing.T, e *environment) {
 func testDirect(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", directMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "CAMissing", 4) // default, istio-system, late, pay, and not the marker
+	e.awaitState(t, "CAMissing", 3) // default, late, pay, and neither the marker nor istio-system
 	e.Secret(t, "late", "lightstep.cacert", "cacert.pem", "x")
 	e.awaits(t, "late", serviceEntry, destinationRule, telemetry)
 	e.awaitField(t, serviceEntry, "late", "[map[address:satellite.example.com ports:map[grpc-otlp:9292]]]", "spec", "endpoints")
@@ -264,7 +264,7 @@ func testRuleChanged(t *testing.T, e *environment) {
 func testProviderMissing(t *testing.T, e *environment) {
 	e.install(t, "1.31.0", noProvider)
 	e.awaits(t, "late")
-	e.awaitState(t, "ProviderMissing", 5)
+	e.awaitState(t, "ProviderMissing", 4)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }
@@ -272,11 +272,11 @@ func testProviderMissing(t *testing.T, e *environment) {
 // An older Istio needs none of it; one that cannot be read changes nothing.
 func testNativeTracer(t *testing.T, e *environment) {
 	e.install(t, "latest", collectorMesh)
-	e.awaitState(t, "Unknown", 5)
+	e.awaitState(t, "Unknown", 4)
 	stage.Check(t, e.has(t.Context(), "late", telemetry))
 	e.install(t, "1.14.6", collectorMesh)
 	e.awaits(t, "late")
-	e.awaitState(t, "NotNeeded", 5)
+	e.awaitState(t, "NotNeeded", 4)
 	e.install(t, "1.31.0", collectorMesh)
 	e.awaits(t, "late", telemetry)
 }

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,8 @@ const (
 	foreigner = "foreigner" // labelled, with somebody else's Secret of a copy's name, and one of another name
 	pasted    = "pasted"    // labelled, with a service account's token under a copy's name and label
 	plain     = "plain"     // without the label
+	exempt    = "exempt-a"  // labelled, and exempt
+	going     = "going"     // labelled, with a copy, and being deleted
 	password  = "password"
 )
 
@@ -131,6 +134,66 @@ func onSecrets() []attack {
 		{"a certificate of another name", true, names, func(ctx context.Context, e *environment) error {
 			return e.apply(ctx, certificateOf(own, password))
 		}},
+	}
+}
+
+// The clauses about what a Secret has beside its content.
+var (
+	exemptOrGoing     = denied("secrets", "copies do not go into namespaces that are exempt or being deleted")
+	secretKeys        = denied("secrets", "only the configured keys")
+	secretImmutable   = denied("secrets", "immutable may not be set")
+	secretFinalizers  = denied("secrets", "finalizers")
+	secretOwners      = denied("secrets", "ownerReferences")
+	secretLabels      = denied("secrets", "only the injector's own labels")
+	secretAnnotations = denied("secrets", "only the injector's own annotations")
+)
+
+// onSecretsMetadata are the attacks by what a Secret has beside its content.
+func onSecretsMetadata() []attack {
+	changed := func(clause, name string, made *corev1.Secret, change func(*corev1.Secret)) attack {
+		change(made)
+		return attack{name, false, clause, func(ctx context.Context, e *environment) error { return e.apply(ctx, made) }}
+	}
+	merged := func(clause, name, namespace, text string) attack {
+		return attack{name, false, clause, func(ctx context.Context, e *environment) error { return e.merge(ctx, namespace, satelliteCA, text) }}
+	}
+	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "lightstep-injector", UID: "x"}}
+	blocking := []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "lightstep-injector", UID: "x", BlockOwnerDeletion: new(true)}}
+	several := []metav1.OwnerReference{
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "lightstep-injector", UID: "x"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "lightstep-injector", UID: "y"},
+	}
+	return []attack{
+		changed(secretFinalizers, "a copy with a finalizer", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Finalizers = []string{"example.com/x"} }),
+		changed(secretFinalizers, "a certificate with a finalizer", certificateOf(own, certificate), func(s *corev1.Secret) { s.Finalizers = []string{"example.com/x"} }),
+		merged(secretFinalizers, "a finalizer on a copy", copied, `{"metadata":{"finalizers":["example.com/x"]}}`),
+		merged(secretFinalizers, "a finalizer that keeps the namespace", copied, `{"metadata":{"finalizers":["foregroundDeletion"]}}`),
+		changed(secretOwners, "a copy with an owner", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.OwnerReferences = owner }),
+		changed(secretOwners, "a copy that belongs to the Deployment", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.OwnerReferences = several[:1] }),
+		changed(secretOwners, "a certificate of another owner", certificateOf(own, certificate), func(s *corev1.Secret) { s.OwnerReferences = owner }),
+		changed(secretOwners, "a certificate of two owners", certificateOf(own, certificate), func(s *corev1.Secret) { s.OwnerReferences = several }),
+		changed(secretOwners, "a certificate that blocks its owner", certificateOf(own, certificate), func(s *corev1.Secret) { s.OwnerReferences = blocking }),
+		merged(secretOwners, "an owner of a copy", copied, `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"x"}]}}`),
+		changed(secretLabels, "a copy with another label", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Labels["owner"] = "helm" }),
+		changed(secretLabels, "a copy with another value of its label", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Labels["app.kubernetes.io/managed-by"] = "Helm" }),
+		changed(secretLabels, "a certificate with another label", certificateOf(own, certificate), func(s *corev1.Secret) { s.Labels = map[string]string{"owner": "helm"} }),
+		merged(secretLabels, "another label on a copy", copied, `{"metadata":{"labels":{"owner":"helm"}}}`),
+		merged(secretLabels, "take a tenant's label off a copy", copied, `{"metadata":{"labels":{"tenant":null}}}`),
+		changed(secretAnnotations, "a copy with another annotation", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Annotations["kubernetes.io/service-account.name"] = "default" }),
+		changed(secretAnnotations, "a certificate with an annotation", certificateOf(own, certificate), func(s *corev1.Secret) { s.Annotations = map[string]string{"lightstep.com/source": "x"} }),
+		merged(secretAnnotations, "another annotation on a copy", copied, `{"metadata":{"annotations":{"reflector.v1.k8s.emberstack.com/reflection-allowed":"true"}}}`),
+		merged(secretAnnotations, "a long annotation on a copy", copied, `{"metadata":{"annotations":{"lightstep.com/source":"`+strings.Repeat("x", 1000)+`"}}}`),
+		merged(secretAnnotations, "take a tenant's annotation off a copy", copied, `{"metadata":{"annotations":{"tenant":null}}}`),
+		changed(secretKeys, "a copy with another key", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Data["tls.key"] = []byte("x") }),
+		changed(secretKeys, "a token under the satellite CA's name", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Data = map[string][]byte{"token": []byte("x")} }),
+		changed(secretKeys, "a certificate with another key", certificateOf(own, certificate), func(s *corev1.Secret) { s.Data["token"] = []byte("x") }),
+		changed(secretKeys, "a copy that is too large", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Data["cacert.pem"] = make([]byte, 500_000) }),
+		merged(secretKeys, "another key in a copy", copied, `{"stringData":{"more":"x"}}`),
+		changed(secretImmutable, "an immutable copy", copyOf(fresh, satelliteCA), func(s *corev1.Secret) { s.Immutable = new(true) }),
+		changed(secretImmutable, "an immutable certificate", certificateOf(own, certificate), func(s *corev1.Secret) { s.Immutable = new(true) }),
+		merged(secretImmutable, "make a copy immutable", copied, `{"immutable":true}`),
+		changed(exemptOrGoing, "copy into an exempt namespace", copyOf(exempt, satelliteCA), func(*corev1.Secret) {}),
+		merged(exemptOrGoing, "change a copy in a namespace that is being deleted", going, `{"data":{"cacert.pem":"eA=="}}`),
 	}
 }
 
@@ -324,11 +387,16 @@ func caBundle(webhook int) string {
 // prepareTargets makes what the attacks go for.
 func (e *environment) prepareTargets(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{fresh, copied, foreigner, pasted} {
+	for _, name := range []string{fresh, copied, foreigner, pasted, exempt, going} {
 		e.namespace(t, name, labelled())
 	}
 	e.namespace(t, plain, nil)
+	e.label(t, istioSpace, map[string]any{"lightstep.com/injection": "enabled"})
 	e.label(t, own, map[string]any{"lightstep.com/injection": "enabled"})
+	stage.Check(t, e.apply(t.Context(), copyOf(copied, satelliteCA)))
+	theirs := []byte(`{"metadata":{"labels":{"tenant":"x"},"annotations":{"tenant":"x"}}}`) // on a copy they may stay
+	_, err := e.admin.CoreV1().Secrets(copied).Patch(t.Context(), satelliteCA, types.MergePatchType, theirs, metav1.PatchOptions{})
+	stage.Check(t, err)
 	stage.Check(t, e.apply(t.Context(), copyOf(copied, satelliteCA)))
 	e.given(t, foreign(foreigner, satelliteCA))
 	e.given(t, foreign(foreigner, password))
@@ -336,6 +404,24 @@ func (e *environment) prepareTargets(t *testing.T) {
 	prepared := tokenOf(pasted, satelliteCA, "default")
 	e.ordinary(t, pasted) // without the account, the token would be removed
 	e.given(t, prepared)
+	e.prepareIstio(t)
+	stage.Check(t, e.apply(t.Context(), copyOf(going, satelliteCA)))
+	_, err = e.admin.CoreV1().Secrets(going).Patch(t.Context(), satelliteCA, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/hold"]}}`), metav1.PatchOptions{})
+	stage.Check(t, err)
+	stage.Check(t, e.admin.CoreV1().Namespaces().Delete(t.Context(), going, metav1.DeleteOptions{}))
+	stage.Eventually(t, func(context.Context) error { // a controller deletes what is in it
+		if e.secret(t, going, satelliteCA).DeletionTimestamp == nil {
+			return errors.New("the copy is not being deleted yet")
+		}
+		return nil
+	})
+	stage.Eventually(t, func(ctx context.Context) error { // the policy knows of the namespace by a watch
+		return refused(e.merge(ctx, going, satelliteCA, `{"data":{"cacert.pem":"eA=="}}`), exemptOrGoing)
+	})
+	_, err = e.admin.EventsV1().Events(fresh).Create(t.Context(), othersEvent(), metav1.CreateOptions{})
+	stage.Check(t, err)
+	_, err = e.admin.EventsV1().Events(fresh).Create(t.Context(), eventOf(fresh), metav1.CreateOptions{})
+	stage.Check(t, err)
 }
 
 // attacks tries all of them, and sees afterwards that nothing has changed.
@@ -371,6 +457,18 @@ func (e *environment) everything(t *testing.T) map[string]string {
 	for _, w := range webhooks.Items {
 		versions[w.Name] = w.ResourceVersion
 	}
+	leases, err := e.admin.CoordinationV1().Leases(own).List(t.Context(), metav1.ListOptions{})
+	stage.Check(t, err)
+	for _, l := range leases.Items {
+		versions["Lease "+l.Name] = l.ResourceVersion
+	}
+	for _, kind := range istioKinds() {
+		list, err := e.adminObjects.Resource(kind).List(t.Context(), metav1.ListOptions{})
+		stage.Check(t, err)
+		for _, o := range list.Items {
+			versions[kind.Resource+" "+o.GetNamespace()+"/"+o.GetName()] = o.GetResourceVersion()
+		}
+	}
 	return versions
 }
 
@@ -385,7 +483,9 @@ func underRBAC(a attack) string {
 // underPolicies tells which clause refuses it where RBAC allows everything.
 func underPolicies(a attack) string { return a.clause }
 
-func allAttacks() []attack { return slices.Concat(onSecrets(), reading(), sideways(), onWebhooks()) }
+func allAttacks() []attack {
+	return slices.Concat(onSecrets(), onSecretsMetadata(), reading(), sideways(), onWebhooks(), onIstio(), onLeases(), onEvents())
+}
 
 // retype tries to have a copy become a token: to delete it, which is allowed, and to make it anew.
 func (e *environment) retype(t *testing.T) {

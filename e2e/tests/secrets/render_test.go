@@ -31,15 +31,25 @@ const (
 	copyCA      = "everywhere: secrets [lightstep.cacert]"
 	sourceCA    = own + ": secrets [lightstep.cacert]"
 	served      = own + ": secrets [lightstep-injector-tls]"
-	onlySecrets = "lightstep-injector-secrets"
 )
 
-func byDefault() rendering {
-	return rendering{Writes: []string{copyCA}, Reads: []string{everySecret, served, sourceCA}, Policies: []string{onlySecrets}}
+// whoCopies are the policies where Secrets are copied, whoLeads those that there are in any case.
+func whoCopies() []string {
+	return []string{"lightstep-injector-events", "lightstep-injector-lease", "lightstep-injector-secrets"}
 }
 
-// copiesNothing is where there are no sources, or no means to fence what copying takes.
-func copiesNothing() rendering { return rendering{Reads: []string{everySecret, served}} }
+func whoLeads() []string { return []string{"lightstep-injector-lease"} }
+
+func byDefault() rendering {
+	return rendering{Writes: []string{copyCA}, Reads: []string{everySecret, served, sourceCA}, Policies: whoCopies()}
+}
+
+// copiesNothing is where there are no sources, nothingFenced where there are no means to fence what copying takes.
+func copiesNothing() rendering {
+	return rendering{Reads: []string{everySecret, served}, Policies: whoLeads()}
+}
+
+func nothingFenced() rendering { return rendering{Reads: []string{everySecret, served}} }
 
 type renderCase struct {
 	name  string
@@ -85,35 +95,36 @@ const (
 
 func renderCases(t *testing.T) []renderCase {
 	t.Helper()
-	onlyToken := rendering{Reads: []string{"everywhere: secrets [lightstep-access-token]", served}}
+	onlyToken := rendering{Reads: []string{"everywhere: secrets [lightstep-access-token]", served}, Policies: whoLeads()}
 	otherName := rendering{
 		Writes:   []string{"everywhere: secrets [mine.cacert]"},
 		Reads:    []string{"everywhere: secrets [lightstep-access-token mine.cacert]", served, sourceCA},
-		Policies: []string{onlySecrets},
+		Policies: whoCopies(),
 	}
 	listed := rendering{
 		Writes: []string{"a: secrets [lightstep.cacert]", "b: secrets [lightstep.cacert]"},
 		Reads:  []string{everySecret, served, sourceCA},
 	}
 	listedAndFenced := listed
-	listedAndFenced.Policies = []string{onlySecrets}
+	listedAndFenced.Policies = whoCopies()
 	managed := rendering{
 		Writes: []string{
 			"everywhere: mutatingwebhookconfigurations [0-lightstep-injector]", copyCA, served,
 		},
 		Reads:    []string{everySecret, served, sourceCA},
-		Policies: []string{onlySecrets, "lightstep-injector-webhook"},
+		Policies: append(whoCopies(), "lightstep-injector-webhook"),
 	}
 	managedAlone := managed
 	managedAlone.Writes = []string{managed.Writes[0], managed.Writes[2]}
 	managedAlone.Reads = managed.Reads[:2]
+	managedAlone.Policies = []string{"lightstep-injector-lease", "lightstep-injector-secrets", "lightstep-injector-webhook"}
 	several := rendering{
 		Writes: []string{"everywhere: secrets [a.cacert b.token lightstep.cacert]"},
 		Reads: []string{
 			"everywhere: secrets [a.cacert b.token d.cacert lightstep-access-token lightstep.cacert]",
 			own + ": secrets [a.source b.source lightstep.cacert]", served,
 		},
-		Policies: []string{onlySecrets},
+		Policies: whoCopies(),
 	}
 	beside := func(namespaces ...string) rendering {
 		r := byDefault()
@@ -140,16 +151,16 @@ func renderCases(t *testing.T) []renderCase {
 
 		{"Kubernetes 1.30", []string{"--kube-version", "1.30.0"}, byDefault()},
 		{"Kubernetes 1.30 of a vendor", []string{"--kube-version", "v1.30.4-gke.100"}, byDefault()},
-		{"Kubernetes 1.29", []string{"--kube-version", "1.29.9"}, copiesNothing()},
-		{"Kubernetes 1.29 of a vendor", []string{"--kube-version", "v1.29.9-eks-100"}, copiesNothing()},
-		{"a cluster without policies", []string{"--api-versions", secretKind}, copiesNothing()},
+		{"Kubernetes 1.29", []string{"--kube-version", "1.29.9"}, nothingFenced()},
+		{"Kubernetes 1.29 of a vendor", []string{"--kube-version", "v1.29.9-eks-100"}, nothingFenced()},
+		{"a cluster without policies", []string{"--api-versions", secretKind}, nothingFenced()},
 		{"a cluster with policies", []string{"--api-versions", secretKind + "," + policyKind}, byDefault()},
 		{"listed namespaces without policies", append(set("distribution.namespaces={a,b}"), "--kube-version", "1.28.0"), listed},
 		{"listed namespaces", set("distribution.namespaces={a,b}"), listedAndFenced},
 
 		{"its own certificate", set("certificate.mode=selfManaged"), managed},
 		{"its own certificate, no source", set("certificate.mode=selfManaged", ca+".source=null"), managedAlone},
-		{"its own certificate without policies", append(set("certificate.mode=selfManaged"), "--kube-version", "1.29.0"), copiesNothing()},
+		{"its own certificate without policies", append(set("certificate.mode=selfManaged"), "--kube-version", "1.29.0"), nothingFenced()},
 
 		{"Istio's kinds", []string{"--api-versions", "networking.istio.io/v1beta1"}, beside(istioSpace)},
 		{"Istio elsewhere", set("config.istio.namespaces={mesh-a,mesh-b}"), beside("mesh-a", "mesh-b")},
@@ -213,10 +224,12 @@ func renderingOf(t *testing.T, objects []*unstructured.Unstructured) rendering {
 	}
 	slices.Sort(r.Writes)
 	slices.Sort(r.Reads)
+	slices.Sort(r.Policies)
 	return r
 }
 
-func (r *rendering) add(role *rbacv1.ClusterRole, rule rbacv1.PolicyRule) {
+// rightOf names what a rule is about.
+func rightOf(role *rbacv1.ClusterRole, rule *rbacv1.PolicyRule) string {
 	right := "everywhere: "
 	if role.Namespace != "" {
 		right = role.Namespace + ": "
@@ -225,6 +238,11 @@ func (r *rendering) add(role *rbacv1.ClusterRole, rule rbacv1.PolicyRule) {
 	if len(rule.ResourceNames) > 0 {
 		right += " [" + strings.Join(rule.ResourceNames, " ") + "]"
 	}
+	return right
+}
+
+func (r *rendering) add(role *rbacv1.ClusterRole, rule rbacv1.PolicyRule) {
+	right := rightOf(role, &rule)
 	writes, reads := slices.Contains(rule.Verbs, "patch"), slices.Contains(rule.Verbs, "list")
 	switch rule.Resources[0] {
 	case "secrets", "mutatingwebhookconfigurations", "configmaps":
@@ -257,6 +275,11 @@ func TestRenderedConfiguration(t *testing.T) {
 			"without policies",
 			[]string{"--kube-version", "1.29.0"},
 			head + "profiles:\n  default:\n    caCertificate:\n      source: null\n",
+		},
+		{
+			"without policies, Istio's objects",
+			append(set("config.istio.manage=true", ca+"=null"), "--kube-version", "1.29.0"),
+			"apiVersion: injector.lightstep.com/v1alpha1\nistio:\n  manage: false\nkind: InjectorConfiguration\nprofiles:\n  default:\n    caCertificate: null\n",
 		},
 		{"without policies, null", append(set(ca+"=null"), "--kube-version", "1.29.0"), head + "profiles:\n  default:\n    caCertificate: null\n"},
 		{
@@ -353,4 +376,77 @@ func configuration(t *testing.T, objects []*unstructured.Unstructured) string {
 	}
 	t.Fatal("the chart has no ConfigMap")
 	return ""
+}
+
+// TestRenderedRights: every right of the account's, for configurations that need more or fewer of them.
+func TestRenderedRights(t *testing.T) {
+	helm := buildHelm(t)
+	always := []string{
+		"everywhere: namespaces: list watch", "everywhere: pods: list", "everywhere: secrets [lightstep-access-token]: list watch",
+		own + ": deployments [lightstep-injector]: get", own + ": leases: create", own + ": leases [lightstep-injector]: get update",
+		own + ": secrets [lightstep-injector-tls]: list watch",
+	}
+	beside := []string{"everywhere: mutatingwebhookconfigurations: list watch", "everywhere: telemetries: list watch"}
+	kept := []string{
+		"everywhere: destinationrules serviceentries: list watch", "everywhere: destinationrules serviceentries [lightstep]: create delete get patch",
+		"everywhere: events: create patch", "everywhere: telemetries [lightstep]: create delete get patch",
+	}
+	copied := []string{
+		"everywhere: events: create patch", "everywhere: secrets [lightstep-access-token]: create delete get patch",
+		own + ": events: create patch", own + ": secrets [x]: list watch",
+	}
+	least := append(set("certificate.mode=existing"), set(ca+"=null")...)
+	for _, c := range []struct {
+		name  string
+		flags []string
+		want  []string
+	}{
+		{"neither copies nor a certificate", least, slices.Concat(always, beside)},
+		{"no Istio", append([]string{"--set-json", "config.istio.namespaces=[]"}, least...), append(always, "everywhere: mutatingwebhookconfigurations [0-lightstep-injector]: list watch")},
+		{"Istio's objects", append(set("config.istio.manage=true"), least...), slices.Concat(always, beside, kept)},
+		{"Istio's objects without policies", append(append(set("config.istio.manage=true"), least...), "--kube-version", "1.29.0"), slices.Concat(always, beside)},
+		{"a token", append(set(accessToken+".source.name=x"), least...), slices.Concat(always, beside, copied)},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			objects, err := helm.Template(t.Context(), c.flags...)
+			stage.Check(t, err)
+			if diff := cmp.Diff(slices.Sorted(slices.Values(c.want)), allRights(t, objects)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// allRights are the rules of a rendered chart, a line each, sorted.
+func allRights(t *testing.T, objects []*unstructured.Unstructured) []string {
+	t.Helper()
+	var lines []string
+	for _, object := range objects {
+		if kind := object.GetKind(); kind != "ClusterRole" && kind != "Role" {
+			continue
+		}
+		var role rbacv1.ClusterRole // which has all that a Role has
+		stage.Check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role))
+		for _, rule := range role.Rules {
+			lines = append(lines, rightOf(&role, &rule)+": "+strings.Join(rule.Verbs, " "))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestRenderedExemptions: a glob of exemptNamespaces is a regular expression of the same names.
+func TestRenderedExemptions(t *testing.T) {
+	objects, err := buildHelm(t).Template(t.Context(), values(t, "config: {exemptNamespaces: ['team-*', 'x[0-9]', 'a?c', 'a.b']}")...)
+	stage.Check(t, err)
+	for _, object := range objects {
+		if object.GetName() == "lightstep-injector-secrets" && object.GetKind() == "ValidatingAdmissionPolicy" {
+			want := `^(kube-system|kube-public|kube-node-lease|local-path-storage|team-.*|x[0-9]|a.c|a\\.b)$`
+			text, err := object.MarshalJSON()
+			stage.Check(t, err)
+			if !strings.Contains(string(text), strings.ReplaceAll(want, `\`, `\\`)) {
+				t.Errorf("the policy lacks %s: %s", want, text)
+			}
+		}
+	}
 }

@@ -97,7 +97,7 @@ func without(lines, others []string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool { return slices.Contains(others, line) })
 }
 
-// unnamed is what the account may do whatever an object's name is, with the API server's own resources: as it answers when
+// unnamed is what the account may do whatever an object's name is, as the API server answers when
 // it is asked for each resource and verb.
 func unnamed() []string {
 	return []string{
@@ -110,7 +110,13 @@ func unnamed() []string {
 		"events.k8s.io/events patch",
 		"namespaces list",
 		"namespaces watch",
+		"networking.istio.io/destinationrules list",
+		"networking.istio.io/destinationrules watch",
+		"networking.istio.io/serviceentries list",
+		"networking.istio.io/serviceentries watch",
 		"pods list",
+		"telemetry.istio.io/telemetries list",
+		"telemetry.istio.io/telemetries watch",
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -32,11 +35,14 @@ const (
 
 // environment is what all tests share.
 type environment struct {
+	run     *cluster.Run
 	cluster *cluster.Cluster
 	helm    *chart.Helm
 	admin   *kubernetes.Clientset
 	// account has the rights of the injector's service account.
 	account *kubernetes.Clientset
+	// adminObjects and accountObjects reach objects of any kind.
+	adminObjects, accountObjects *dynamic.DynamicClient
 }
 
 // setUp brings up a cluster with the chart installed, and has it taken down when the test has ended.
@@ -52,12 +58,13 @@ func setUp(t *testing.T) *environment {
 	c, err := cluster.Start(ctx, control, run, cluster.WithAuditLog)
 	stage.Check(t, err)
 	t.Cleanup(func() { stage.Check(t, c.Stop()) })
-	e := &environment{cluster: c, helm: helm, admin: client(t, c.Config)}
+	e := &environment{run: run, cluster: c, helm: helm, admin: client(t, c.Config), adminObjects: objects(t, c.Config)}
 	e.namespace(t, istioSpace, nil)
+	e.installIstioKinds(t)
 	stage.Check(t, e.helm.Install(ctx, c, "--values", "testdata/values.yaml"))
 	config, err := c.As(ctx, own, accountName)
 	stage.Check(t, err)
-	e.account = client(t, config)
+	e.account, e.accountObjects = client(t, config), objects(t, config)
 	stage.Check(t, e.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, webhookName, metav1.DeleteOptions{}))
 	e.register(t, webhookName, "inject.lightstep.com", "second.lightstep.com")
 	e.register(t, "1-other", "other.example.com")
@@ -80,6 +87,38 @@ func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 	made, err := kubernetes.NewForConfig(config)
 	stage.Check(t, err)
 	return made
+}
+
+// objects reaches objects of any kind.
+func objects(t *testing.T, config *rest.Config) *dynamic.DynamicClient {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
+	made, err := dynamic.NewForConfig(config)
+	stage.Check(t, err)
+	return made
+}
+
+// installIstioKinds has the API server know Istio's kinds, with the schemas of Istio's own chart.
+func (e *environment) installIstioKinds(t *testing.T) {
+	t.Helper()
+	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/istio")
+	list.Dir = filepath.Join(root, "e2e", "istio", "istiod")
+	dir, err := list.Output()
+	stage.Check(t, err)
+	file := filepath.Join(strings.TrimSpace(string(dir)), "manifests", "charts", "base", "files", "crd-all.gen.yaml")
+	e.kubectl(t, "apply", "--server-side", "--filename", file)
+	e.kubectl(t, "wait", "--for=condition=Established", "--timeout=60s",
+		"crd/serviceentries.networking.istio.io", "crd/destinationrules.networking.istio.io", "crd/telemetries.telemetry.istio.io")
+}
+
+func (e *environment) kubectl(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.cluster.Kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.cluster.Kubeconfig, "KUBECACHEDIR="+e.run.Dir)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, output)
+	}
 }
 
 // namespace makes one and returns its name.
@@ -135,18 +174,34 @@ func (e *environment) register(t *testing.T, name string, webhooks ...string) {
 	stage.Check(t, err)
 }
 
-// awaitPolicies waits until the API server, which learns of them by a watch, has both policies in force. What it tries is
+// awaitPolicies waits until the API server, which learns of them by a watch, has every policy in force. What it tries is
 // against more than one clause of each.
 func (e *environment) awaitPolicies(t *testing.T) {
 	t.Helper()
 	e.namespace(t, "waiting", nil)
-	stage.Eventually(t, func(ctx context.Context) error {
-		return refused(e.apply(ctx, tokenOf("waiting", satelliteCA, "default"), dryRun), secretsPolicy)
-	})
-	stage.Eventually(t, func(ctx context.Context) error {
-		change := `{"metadata":{"labels":{"waiting":"x"}},"webhooks":null}`
-		return refused(e.patchWebhook(ctx, webhookName, change, dryRun), webhookPolicy)
-	})
+	for policy, try := range map[string]func(context.Context) error{
+		secretsPolicy: func(ctx context.Context) error {
+			return e.apply(ctx, tokenOf("waiting", satelliteCA, "default"), dryRun)
+		},
+		webhookPolicy: func(ctx context.Context) error {
+			return e.patchWebhook(ctx, webhookName, `{"metadata":{"labels":{"waiting":"x"}},"webhooks":null}`, dryRun)
+		},
+		istioPolicy: func(ctx context.Context) error {
+			return e.applyObject(ctx, telemetryOf("waiting", set1("spec", map[string]any{})), dryRun)
+		},
+		leasePolicy: func(ctx context.Context) error {
+			_, err := e.account.CoordinationV1().Leases(own).Create(ctx, leaseOf("waiting"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err
+		},
+		eventsPolicy: func(ctx context.Context) error {
+			event := eventOf("waiting")
+			event.Reason = "Waiting"
+			_, err := e.account.EventsV1().Events("waiting").Create(ctx, event, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err
+		},
+	} {
+		stage.Eventually(t, func(ctx context.Context) error { return refused(try(ctx), policy) })
+	}
 }
 
 // allowEverything has RBAC allow the account everything, and waits until it does.
@@ -170,7 +225,23 @@ const (
 	byRBAC        = `User "` + username + `" cannot `
 	secretsPolicy = "ValidatingAdmissionPolicy 'lightstep-injector-secrets'"
 	webhookPolicy = "ValidatingAdmissionPolicy 'lightstep-injector-webhook'"
+	istioPolicy   = "ValidatingAdmissionPolicy 'lightstep-injector-istio'"
+	leasePolicy   = "ValidatingAdmissionPolicy 'lightstep-injector-lease'"
+	eventsPolicy  = "ValidatingAdmissionPolicy 'lightstep-injector-events'"
 )
+
+// policies are their names.
+func policies() []string {
+	return []string{
+		"lightstep-injector-events", "lightstep-injector-istio", "lightstep-injector-lease", "lightstep-injector-secrets", "lightstep-injector-webhook",
+	}
+}
+
+// denied is what a clause of a policy says when it refuses; the message's beginning will do.
+func denied(policy, message string) string {
+	name := "lightstep-injector-" + policy
+	return "ValidatingAdmissionPolicy '" + name + "' with binding '" + name + "' denied request: " + message
+}
 
 // refused returns an error unless another one is a refusal, in these words.
 func refused(err error, words string) error {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +27,7 @@ func (e *environment) works(t *testing.T) {
 	t.Run("Certificate", e.certificate)
 	t.Run("CABundle", e.caBundle)
 	t.Run("Lease", e.lease)
+	t.Run("IstioObjects", e.istioObjects)
 	t.Run("Events", e.events)
 	t.Run("Reads", e.reads)
 }
@@ -40,7 +40,7 @@ func (e *environment) copies(t *testing.T) {
 		stage.Check(t, e.apply(t.Context(), secret))
 		made, err := e.account.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
 		stage.Check(t, err)
-		secret.UID, secret.Data = made.UID, map[string][]byte{"cacert.pem": []byte("y")}
+		secret.UID, secret.Data = made.UID, map[string][]byte{keyOf(name): []byte("y")}
 		stage.Check(t, e.apply(t.Context(), secret))
 		now := e.secret(t, namespace, name)
 		repair := fmt.Sprintf(`{"metadata":{"uid":%q,"resourceVersion":%q},"data":{"more":null}}`, now.UID, now.ResourceVersion)
@@ -93,9 +93,10 @@ func (e *environment) caBundle(t *testing.T) {
 // lease is taken and kept.
 func (e *environment) lease(t *testing.T) {
 	leases := e.account.CoordinationV1().Leases(own)
-	lease, err := leases.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "lightstep-injector"}}, metav1.CreateOptions{})
+	lease, err := leases.Create(t.Context(), leaseOf("lightstep-injector"), metav1.CreateOptions{})
 	stage.Check(t, err)
-	lease.Spec.HolderIdentity = new("me")
+	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = new("me"), new(int32(15))
+	lease.Spec.LeaseTransitions = new(int32(1))
 	_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
 	stage.Check(t, err)
 	_, err = leases.Get(t.Context(), lease.Name, metav1.GetOptions{})
@@ -105,13 +106,7 @@ func (e *environment) lease(t *testing.T) {
 // events are made, and counted up, in any namespace.
 func (e *environment) events(t *testing.T) {
 	events := e.account.EventsV1().Events("works")
-	made, err := events.Create(t.Context(), &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{GenerateName: "lightstep.cacert-"},
-		EventTime:           metav1.NowMicro(),
-		ReportingController: "lightstep.com/injector", ReportingInstance: "me",
-		Action: "Copy", Reason: "Foreign", Type: corev1.EventTypeWarning,
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Secret", Namespace: "works", Name: satelliteCA},
-	}, metav1.CreateOptions{})
+	made, err := events.Create(t.Context(), eventOf("works"), metav1.CreateOptions{})
 	stage.Check(t, err)
 	series, err := json.Marshal(map[string]any{"series": eventsv1.EventSeries{Count: 2, LastObservedTime: metav1.NowMicro()}})
 	stage.Check(t, err)

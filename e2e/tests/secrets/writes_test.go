@@ -44,8 +44,16 @@ func copyOf(namespace, name string) *corev1.Secret {
 			Annotations: map[string]string{"lightstep.com/content-hash": "x", "lightstep.com/source": own + "/" + satelliteCA},
 		},
 		Type: corev1.SecretTypeOpaque,
-		Data: map[string][]byte{"cacert.pem": []byte("x")},
+		Data: map[string][]byte{keyOf(name): []byte("x")},
 	}
+}
+
+// keyOf is the key of a copy.
+func keyOf(name string) string {
+	if name == token {
+		return "token"
+	}
+	return "cacert.pem"
 }
 
 // tokenOf is a copy whose type has the API server fill in the token of a service account.

@@ -51,6 +51,11 @@ true
      sources        the Secrets that they are copied from
      distribution   cluster: into any labelled namespace; listed: into those of distribution.namespaces; empty: not at all
      policies       whether the cluster has ValidatingAdmissionPolicy
+     keys           the data keys of each copy, by its name
+     manage         whether the injector keeps Istio's objects: istio.manage, where a policy limits what it writes
+     provider       the name of these objects
+     endpoints      each satellite, as "HOST PORT"
+     tls            how proxies open TLS to each satellite: ca, the file of the satellite CA; sni; name, in its certificate
 
      Defaults are those of webhook/settings, where absent and null are different things: without caCertificate a profile
      has the default one, with its source; with null it has none. */}}
@@ -63,6 +68,9 @@ true
 {{- $secrets := list -}}
 {{- $copies := list -}}
 {{- $sources := list -}}
+{{- $keys := dict -}}
+{{- $endpoints := list -}}
+{{- $tls := list -}}
 {{- range $name, $profile := $profiles -}}
 {{-   $ca := ternary $profile.caCertificate dict (hasKey $profile "caCertificate") -}}
 {{-   if not (kindIs "invalid" $ca) -}}
@@ -72,6 +80,7 @@ true
 {{-     if and $distribution (not (kindIs "invalid" $source)) -}}
 {{-       $copies = append $copies $secret -}}
 {{-       $sources = append $sources ($source.name | default "lightstep.cacert") -}}
+{{-       $_ := set $keys $secret (append (get $keys $secret | default list) ($ca.key | default "cacert.pem") | uniq | sortAlpha) -}}
 {{-     end -}}
 {{-     if not $distribution }}{{ $_ := set $profile "caCertificate" (set $ca "source" nil) }}{{ end -}}
 {{-   end -}}
@@ -80,11 +89,24 @@ true
 {{-   $secrets = append $secrets $secret -}}
 {{-   if and $distribution $token.source -}}
 {{-     $copies = append $copies $secret -}}
+{{-     $_ := set $keys $secret (append (get $keys $secret | default list) ($token.key | default "token") | uniq | sortAlpha) -}}
 {{-     $sources = append $sources (required (printf "config: profiles.%s.accessToken.source.name is missing" $name) $token.source.name) -}}
 {{-   end -}}
 {{-   if $token.source }}{{ if not $distribution }}{{ $_ := set $token "source" nil }}{{ end }}{{ end -}}
+{{-   $satellite := $profile.satellite | default dict -}}
+{{-   if $satellite.address -}}
+{{-     $host := regexReplaceAll "^\\[?(.*?)\\]?:[0-9]+$" $satellite.address "${1}" -}}
+{{-     $endpoints = append $endpoints (printf "%s %s" $host (regexFind "[0-9]+$" $satellite.address)) -}}
+{{-     $address := regexMatch "^([0-9]{1,3}[.]){3}[0-9]{1,3}$|:" $host -}}
+{{-     $name := $satellite.serverName | default $host -}}
+{{-     $rule := dict "name" $name "sni" (ternary "" $name (and $address (not $satellite.serverName))) "ca" "system" -}}
+{{-     if not (kindIs "invalid" $ca) }}{{ $_ := set $rule "ca" (clean (printf "%s/%s" ($ca.mountPath | default "/etc/lightstep") ($ca.key | default "cacert.pem"))) }}{{ end -}}
+{{-     if ne (toString $satellite.secure) "false" }}{{ $tls = append $tls $rule }}{{ end -}}
+{{-   end -}}
 {{- end -}}
 {{- if not $distribution }}{{ $_ := set $config "profiles" $profiles }}{{ end -}}
+{{- $istio := get $config "istio" | default dict -}}
+{{- if and $istio.manage (not $policies) }}{{ $_ := set $config "istio" (set $istio "manage" false) }}{{ end -}}
 {{- $head := dict "apiVersion" "injector.lightstep.com/v1alpha1" "kind" "InjectorConfiguration" -}}
 {{- toYaml (dict
       "config" (merge $config $head)
@@ -92,7 +114,12 @@ true
       "copies" ($copies | uniq | sortAlpha)
       "sources" ($sources | uniq | sortAlpha)
       "distribution" (ternary $distribution "" (gt (len $copies) 0))
-      "policies" $policies) -}}
+      "policies" $policies
+      "keys" $keys
+      "manage" ($istio.manage | default false)
+      "provider" ($istio.provider | default "lightstep")
+      "endpoints" ($endpoints | uniq)
+      "tls" ($tls | uniq)) -}}
 {{- end -}}
 
 {{/* Where Istio's ConfigMaps may be read, as a list in YAML. A Role needs its namespace: so the default one counts only
