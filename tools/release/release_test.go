@@ -353,7 +353,7 @@ func (e *environment) pushedChart(t *testing.T) {
 	text, err := outputOf(exec.CommandContext(t.Context(), e.helm, "template", "lightstep-injector",
 		"oci://"+charts+"/lightstep-injector@"+digestOf(t, image), "--plain-http"))
 	check(t, err)
-	if want := "image: ghcr.io/lightstep-injector/lightstep-injector@" + digestOf(t, e.made.index); !strings.Contains(text, want) {
+	if want := "ghcr.io/lightstep-injector/lightstep-injector@" + digestOf(t, e.made.index); !strings.Contains(text, want) {
 		t.Errorf("installed by its digest, the chart has no %s", want)
 	}
 }
