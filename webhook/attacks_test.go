@@ -18,8 +18,6 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
-	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
 // These attacks go over real TCP and TLS, from addresses of the loopback network. While each goes on, normal requests
@@ -33,9 +31,9 @@ const (
 )
 
 // The addresses that an attack comes from.
-func fromOne(int) string   { return "127.0.0.2" }
+func fromOne(int) string    { return "127.0.0.2" }
 func fromMany(i int) string { return fmt.Sprintf("127.0.1.%d", 1+i%200) }
-func fromOwn(int) string   { return "127.0.0.1" }
+func fromOwn(int) string    { return "127.0.0.1" }
 
 // attack is one way to keep a server busy.
 type attack struct {
@@ -47,6 +45,8 @@ type attack struct {
 	raw bool
 	// large: normal requests have 100 KB.
 	large bool
+	// everywhere: it comes from many addresses and from the API server's own, too.
+	everywhere bool
 	// act acts over a connection until it ends.
 	act func(net.Conn) error
 }
@@ -69,16 +69,16 @@ func attacks(t *testing.T) []attack {
 		_, _ = fmt.Fprintf(&lines, "%x:\r\n", i)
 	}
 	return []attack{
-		{name: "unfinished handshakes", attackers: 4000, raw: true, rest: 500 * time.Millisecond, act: drain},
+		{name: "unfinished handshakes", everywhere: true, attackers: 4000, raw: true, rest: 500 * time.Millisecond, act: drain},
 		{name: "endless client hellos", attackers: 1500, raw: true, rest: 500 * time.Millisecond, act: send("\x16\x03\x01\x40\x00\x01\x00\xff\xff" + strings.Repeat("x", 64<<10))},
 		{name: "idle connections", attackers: 1200, rest: time.Second, act: drain},
-		{name: "idle after a request", attackers: 1200, rest: time.Second, act: send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
+		{name: "idle after a request", everywhere: true, attackers: 1200, rest: time.Second, act: send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
 		{name: "bodies that do not come", attackers: 720, act: send(post(100) + "\r\n{")},
-		{name: "unknown namespace", attackers: 600, rest: 50 * time.Millisecond, act: repeat(whole(strange))},
+		{name: "unknown namespace", everywhere: true, attackers: 600, rest: 50 * time.Millisecond, act: repeat(whole(strange))},
 		{name: "headers of 1 MB", attackers: 600, rest: time.Second, act: send(post(100) + "X: " + strings.Repeat("x", 1<<20))},
 		{name: "5000 header lines", attackers: 600, rest: time.Second, act: send(post(100) + lines.String())},
 		{name: "headers byte by byte", attackers: 600, act: byByte(post(100) + lines.String())},
-		{name: "bodies of 7 MiB that stop", attackers: 64, large: true, rest: 100 * time.Millisecond, act: send(post(maxBody) + "\r\n" + string(review[:1000]) + strings.Repeat("x", 1<<20))},
+		{name: "bodies of 7 MiB that stop", everywhere: true, attackers: 64, large: true, rest: 100 * time.Millisecond, act: send(post(maxBody) + "\r\n" + string(review[:1000]) + strings.Repeat("x", 1<<20))},
 		{name: "large bodies for an unknown namespace", attackers: 16, large: true, rest: 10 * time.Millisecond, act: repeat(whole(append(bytes.Clone(strange[:len(strange)-1]), `,"x":"`+strings.Repeat("x", 1<<20)+`"}`...)))},
 		{name: "uids of 5 MB", attackers: 4, rest: 100 * time.Millisecond, act: repeat(whole(long))},
 		{name: "answers that are not read", attackers: 200, rest: 100 * time.Millisecond, act: neverRead(whole(many))},
@@ -88,6 +88,9 @@ func attacks(t *testing.T) []attack {
 func TestAttacks(t *testing.T) {
 	for from, address := range map[string]func(int) string{"one address": fromOne, "200 addresses": fromMany, "the API server's address": fromOwn} {
 		for _, a := range attacks(t) {
+			if from != "one address" && !a.everywhere {
+				continue
+			}
 			t.Run(a.name+" from "+from, func(t *testing.T) { a.run(t, address) })
 		}
 	}
@@ -138,7 +141,7 @@ func (a *attack) run(t *testing.T, from func(int) string) {
 	attackers.Wait()
 	for _, n := range []*normal{kept, fresh} {
 		t.Logf("new connections: %t: %d of %d injected, the slowest in %s", n.fresh, n.injected, n.sent, n.slowest)
-		if n.sent < 20 || n.injected*100 < n.sent*99 {
+		if n.injected*100 < n.sent*99 {
 			t.Errorf("new connections: %t: %d of %d injected: %v", n.fresh, n.injected, n.sent, n.missed)
 		}
 	}
@@ -169,9 +172,9 @@ type normal struct {
 	missed         map[string]int
 }
 
-// run sends a request every 10 ms for a while, several at once.
+// run sends a request every 10 ms for a while, several at once, and some however slow the machine is.
 func (n *normal) run(t *testing.T, lasts time.Duration) {
-	const workers = 4
+	const workers, atLeast = 4, 40
 	n.missed = map[string]int{}
 	body := testReview(t, testPod(1))
 	if n.pad > 0 {
@@ -188,7 +191,7 @@ func (n *normal) run(t *testing.T, lasts time.Duration) {
 	end := time.Now().Add(lasts)
 	for range workers {
 		running.Go(func() {
-			for time.Now().Before(end) {
+			for more := true; more; {
 				start := time.Now()
 				missed := n.ask(client, body)
 				mu.Lock()
@@ -199,6 +202,7 @@ func (n *normal) run(t *testing.T, lasts time.Duration) {
 				} else {
 					n.missed[missed]++
 				}
+				more = time.Now().Before(end) || n.sent < atLeast
 				mu.Unlock()
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -289,5 +293,3 @@ func eventually(t *testing.T, holds func() bool) {
 		}
 	}
 }
-
-var _ = inject.SidecarExpected

@@ -60,7 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, connection := time.Now(), connectionOf(r.Context())
 	setDeadlines(w, start)
 	connection.arrived()
-	a := h.receive(w, r, connection)
+	a := h.receive(w, r, connection, start)
 	h.reply(w, &a, connection)
 	connection.answered(a.valid)
 	took := time.Since(start)
@@ -83,7 +83,7 @@ type admission struct {
 }
 
 // receive reads the body, within its limits, and has it decided.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, connection *connection) (a admission) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, connection *connection, start time.Time) (a admission) {
 	if status, err := refuse(r); err != nil {
 		a.refuse(status, err)
 		return a
@@ -101,18 +101,23 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, connection *co
 	case err != nil:
 		a.refuse(unreadable(err), fmt.Errorf("read body: %w", err))
 	default:
-		return h.decide(r.Context(), body, buffer.Bytes())
+		return h.decide(r.Context(), body, buffer.Bytes(), start)
 	}
 	return a
 }
 
-// decide has a complete body decided in a slot.
-func (h *Handler) decide(ctx context.Context, m *meter, body []byte) (a admission) {
-	if !h.budget.requests.TryAcquire(1) {
-		h.shed(&a, body)
-		return a
+// decide has a complete body decided in a slot. A shutdown that begins meanwhile changes nothing.
+func (h *Handler) decide(ctx context.Context, m *meter, body []byte, start time.Time) (a admission) {
+	ctx = context.WithoutCancel(ctx)
+	if !h.budget.decisions.TryAcquire(1) {
+		waiting, cancel := context.WithDeadline(ctx, start.Add(requestTimeout))
+		defer cancel()
+		if h.budget.decisions.Acquire(waiting, 1) != nil {
+			h.shed(&a, body)
+			return a
+		}
 	}
-	defer h.budget.requests.Release(1)
+	defer h.budget.decisions.Release(1)
 	h.Metrics.inFlight.Inc()
 	defer h.Metrics.inFlight.Dec()
 	return h.admit(ctx, m, body)
@@ -165,28 +170,24 @@ func (h *Handler) snapshot(ctx context.Context, m *meter, namespace string) *inj
 }
 
 // await waits for a namespace, without a slot, and with its memory and its place among those that wait open to be taken by
-// others. The wait outlives the server's own context, which ends when a shutdown begins: requests that are already here
-// are then still answered well.
+// others.
 func (h *Handler) await(ctx context.Context, m *meter, namespace string) *inject.Snapshot {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), namespaceWait)
+	waiting, cancel := context.WithTimeout(ctx, namespaceWait)
 	defer cancel()
-	waiting := h.budget.waiting.Hold(m.client, cancel)
-	if !waiting.Grow(1) {
+	place := h.budget.waiting.Hold(m.client, cancel)
+	if !place.Displace(1) {
 		h.Metrics.unwaited.Inc()
 		return h.Store.Current()
 	}
-	defer waiting.Release()
+	defer place.Release()
 	if m.held != nil {
 		m.held.Expose(cancel)
 		defer m.held.Protect()
 	}
-	h.budget.requests.Release(1)
-	defer h.retake()
-	return h.Store.WaitFor(ctx, namespace)
+	h.budget.decisions.Release(1)
+	defer func() { _ = h.budget.decisions.Acquire(ctx, 1) }() // it never ends: what others do with their slots is brief
+	return h.Store.WaitFor(waiting, namespace)
 }
-
-// retake takes a slot again. What is left of a decision takes less than a millisecond, so it waits for one.
-func (h *Handler) retake() { _ = h.budget.requests.Acquire(context.Background(), 1) }
 
 // boundUID drops a uid that is too long to be echoed and logged.
 func (r *review) boundUID() error {

@@ -226,7 +226,7 @@ func TestFreshNamespace(t *testing.T) {
 					learn(e.Store, "shop")
 				}()
 				start := time.Now()
-				a := e.decide(ctx, e.meter(), testReview(t, testPod(1)))
+				a := e.decide(ctx, e.meter(), testReview(t, testPod(1)), start)
 				if took := time.Since(start); took != test.want {
 					t.Errorf("took %s, want %s", took, test.want)
 				}
@@ -409,14 +409,14 @@ func TestShed(t *testing.T) {
 	passes(usual)
 	complete.Release()
 	passes(large)
-	if !e.budget.requests.TryAcquire(maxRequests - 1) {
+	if !e.budget.decisions.TryAcquire(maxDecisions - 1) {
 		t.Fatal("an earlier request has kept its slot")
 	}
 	passes(usual)
-	if !e.budget.requests.TryAcquire(1) {
+	if !e.budget.decisions.TryAcquire(1) {
 		t.Fatal("an earlier request has kept its slot")
 	}
-	sheds(usual)
+	synctest.Test(t, func(t *testing.T) { sheds(usual) }) // once it has waited for a slot
 	for _, metric := range []string{"in_flight", "bodies_cut_total"} {
 		if got := e.count(t, "lightstep_injector_"+metric); got != 0 {
 			t.Errorf("%s is %v", metric, got)

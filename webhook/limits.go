@@ -34,9 +34,10 @@ const (
 	// readTimeout leaves the time for that wait.
 	readTimeout = requestTimeout - namespaceWait
 
-	// maxRequests bounds the requests that are decided at once. A request takes its slot when its body is complete, and gives
-	// it back while it waits for its namespace.
-	maxRequests = 512
+	// maxDecisions bounds the requests that are decided at once, and so the memory that this takes. A request takes its slot
+	// when its body is complete, and gives it back while it waits for its namespace. What is left is computation, so requests
+	// wait for a slot in turn, as they would for a processor, until requestTimeout.
+	maxDecisions = 64
 	// maxWaiting bounds the requests that wait for their namespace; no client keeps more than a quarter while others wait. A
 	// request beyond that is decided by the snapshot as it is.
 	maxWaiting = 256
@@ -59,7 +60,7 @@ var errOverloaded = errors.New("more requests are in flight than this process ta
 
 // budget is what is left for requests.
 type budget struct {
-	requests       *semaphore.Weighted
+	decisions      *semaphore.Weighted
 	waiting, bytes *fairshare.Pool
 	// unknown is the client of a request that came by no connection of ours.
 	unknown *fairshare.Client
@@ -67,10 +68,10 @@ type budget struct {
 
 func newBudget(metrics *Metrics) *budget {
 	return &budget{
-		requests: semaphore.NewWeighted(maxRequests),
-		waiting:  fairshare.NewPool(maxWaiting, maxWaiting/quarter, metrics.unwaited.Inc),
-		bytes:    fairshare.NewPool(maxBytes, maxBytes/quarter, metrics.revoked.Inc),
-		unknown:  new(fairshare.Client),
+		decisions: semaphore.NewWeighted(maxDecisions),
+		waiting:   fairshare.NewPool(maxWaiting, maxWaiting/quarter, metrics.unwaited.Inc),
+		bytes:     fairshare.NewPool(maxBytes, maxBytes/quarter, metrics.revoked.Inc),
+		unknown:   new(fairshare.Client),
 	}
 }
 

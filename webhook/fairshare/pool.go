@@ -19,12 +19,17 @@ type Pool struct {
 	mu      sync.Mutex
 	used    int64
 	holders map[*Client]*holder
+	// all are the holders, in no order: to find the one that loses something, slices are read faster than maps.
+	all []*holder
 }
 
 // holder is what one client holds of a pool.
 type holder struct {
+	client   *Client
 	held     int64
-	holdings map[*Holding]struct{}
+	holdings []*Holding
+	// index is its place in Pool.all.
+	index int
 }
 
 // NewPool returns a pool of limit units. When it is used up, a client that holds more than fair units loses some of them
@@ -53,6 +58,8 @@ type Holding struct {
 	// The pool's lock guards these.
 	units  int64
 	revoke func()
+	// index is its place in holder.holdings.
+	index int
 }
 
 // Hold returns a holding of nothing. revoke is called, at most once and under the pool's lock, when the holding is
@@ -131,10 +138,14 @@ func (h *Holding) Release() {
 func (p *Pool) add(h *Holding, units int64) {
 	of := p.holders[h.client]
 	if of == nil {
-		of = &holder{holdings: map[*Holding]struct{}{}}
+		of = &holder{client: h.client, index: len(p.all)}
 		p.holders[h.client] = of
+		p.all = append(p.all, of)
 	}
-	of.holdings[h] = struct{}{}
+	if h.units == 0 {
+		h.index = len(of.holdings)
+		of.holdings = append(of.holdings, h)
+	}
 	of.held += units
 	h.units += units
 	p.used += units
@@ -149,22 +160,36 @@ func (p *Pool) drop(h *Holding) {
 	p.used -= h.units
 	of.held -= h.units
 	h.units = 0
-	delete(of.holdings, h)
-	if len(of.holdings) == 0 {
-		delete(p.holders, h.client)
+	last := len(of.holdings) - 1
+	of.holdings[h.index] = of.holdings[last]
+	of.holdings[h.index].index = h.index
+	of.holdings[last] = nil
+	of.holdings = of.holdings[:last]
+	if last == 0 {
+		p.forget(of)
 	}
+}
+
+// forget removes a holder that holds nothing.
+func (p *Pool) forget(of *holder) {
+	delete(p.holders, of.client)
+	last := len(p.all) - 1
+	p.all[of.index] = p.all[last]
+	p.all[of.index].index = of.index
+	p.all[last] = nil
+	p.all = p.all[:last]
 }
 
 // victim is the holding to revoke so that newcomer can grow: of the client that holds most, the one worth least. It is
 // nil where the newcomer's own client holds most and has no other that is worth less than own.
 func (p *Pool) victim(newcomer *Holding, own int64) *Holding {
 	var best rank
-	for client, of := range p.holders {
-		r := rank{unfair: of.held > p.fair, per: client.per(of.held), worth: protected}
+	for _, of := range p.all {
+		r := rank{unfair: of.held > p.fair, per: of.client.per(of.held), worth: protected}
 		if r.compare(&best) < 0 {
 			continue
 		}
-		if client == newcomer.client {
+		if of.client == newcomer.client {
 			r.least(of, newcomer, own)
 		} else if r.least(of, nil, protected); r.holding == nil {
 			continue
@@ -187,7 +212,7 @@ type rank struct {
 // least finds the holding that is worth least, and less than below.
 func (r *rank) least(of *holder, except *Holding, below int64) {
 	r.worth = below
-	for h := range of.holdings {
+	for _, h := range of.holdings {
 		if w := h.worth.Load(); w < r.worth && h != except {
 			r.holding, r.worth = h, w
 		}
