@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -67,10 +72,7 @@ func reach(t *testing.T, client *http.Client, method, url string, body []byte) *
 // newServer makes a server with some certificate.
 func newServer(t *testing.T, address string, handler http.Handler) *Server {
 	t.Helper()
-	pair := httptest.NewUnstartedServer(nil)
-	pair.StartTLS()
-	certificate := pair.TLS.Certificates[0]
-	pair.Close()
+	certificate := newCertificate(t)
 	server, err := NewServer(Options{
 		Name: "webhook", Listen: address, Handler: handler, Connections: newConnections(t),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
@@ -79,6 +81,21 @@ func newServer(t *testing.T, address string, handler http.Handler) *Server {
 		t.Fatal(err)
 	}
 	return server
+}
+
+// newCertificate makes a certificate with the kind of key that the program makes.
+func newCertificate(t testing.TB) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"injector"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func newConnections(t testing.TB) *Connections {
