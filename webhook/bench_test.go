@@ -128,9 +128,9 @@ func BenchmarkInProcess(b *testing.B) {
 	for _, review := range benchReviews() {
 		b.Run(review.name, func(b *testing.B) {
 			body, handler := review.body(b), newBenchHandler(b)
-			other := newUsual(b, handler.Store.Current())
+			other, meter := newUsual(b, handler.Store.Current()), handler.meter()
 			read := contender{run: inProcess(func() { sink(b, jsontext.Value(body).IsValid()) })}
-			ours := contender{run: inProcess(func() { sink(b, handler.admit(b.Context(), body).failure == nil) })}
+			ours := contender{run: inProcess(func() { sink(b, handler.admit(b.Context(), meter, body).failure == nil) })}
 			usual := contender{run: inProcess(func() { sink(b, post(other, body).Code == http.StatusOK) })}
 			for b.Loop() {
 				compare(b, &read, &ours, &usual)
@@ -286,14 +286,14 @@ func newServing(b *testing.B, body []byte, connections int) *serving {
 	mux.Handle("/usual", other)
 	mux.HandleFunc("/floor", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		reply(w, &admission{answer: answer})
+		send(w, &admission{answer: answer})
 	})
 	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
 		buffer := handler.buffers.Get().(*bytes.Buffer)
 		defer handler.putBack(buffer)
 		_, _ = buffer.ReadFrom(r.Body)
 		sink(b, jsontext.Value(buffer.Bytes()).IsValid())
-		reply(w, &admission{answer: answer})
+		send(w, &admission{answer: answer})
 	})
 	server := httptest.NewTLSServer(mux) // HTTP/1.1 alone
 	b.Cleanup(server.Close)

@@ -11,8 +11,9 @@ func TestAllocations(t *testing.T) {
 			continue // the proxy's env is read
 		}
 		body, handler := review.body(t), newBenchHandler(t)
+		meter := handler.meter()
 		got := testing.AllocsPerRun(100, func() {
-			if a := handler.admit(t.Context(), body); a.answer == nil || a.failure != nil {
+			if a := handler.admit(t.Context(), meter, body); a.answer == nil || a.failure != nil {
 				t.Fatal(a.failure)
 			}
 		})

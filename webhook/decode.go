@@ -480,6 +480,9 @@ func decodeUID(beginning []byte) string {
 	}
 	// The beginning of a review is not a whole one: the error says nothing that the UID does not.
 	_ = json.Unmarshal(beginning, &in)
+	if len(in.Request.UID) > maxUID {
+		return ""
+	}
 	return in.Request.UID
 }
 

@@ -9,6 +9,14 @@
 //   - failure.go: what a failure says to the user, to the caller and to the log;
 //   - log.go and metrics.go: what is said about it afterwards. Neither ever holds anything of a pod but its names.
 //
-// The handler is plain: whatever serves HTTP can serve it. server.go hands it to controller-runtime's webhook server, and
-// has the two plain servers beside it, for the kubelet and for Prometheus.
+// The handler is plain: whatever serves HTTP can serve it. server.go serves it, and has the two servers beside it, for the
+// kubelet and for Prometheus. All three have the same bounds:
+//
+//   - listener.go: accepts every connection, does its TLS handshake, and closes the least useful one at the bound;
+//   - connections.go: one connection: the bytes and lines of its headers, and how long it should be kept;
+//   - report.go: counts and logs the connections that fail;
+//   - metricsauth.go: authentication and authorization for /metrics;
+//   - drain.go: how serving ends.
+//
+// webhook/fairshare decides which client loses a connection, or memory, to another.
 package webhook

@@ -49,7 +49,7 @@ func NewHandler(store *snapshot.Store, metrics *Metrics, log *zap.Logger) *Handl
 		Store:   store,
 		Metrics: metrics,
 		Log:     log,
-		budget:  newBudget(),
+		budget:  newBudget(metrics),
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
 }
@@ -57,10 +57,12 @@ func NewHandler(store *snapshot.Store, metrics *Metrics, log *zap.Logger) *Handl
 // ServeHTTP answers one request: with an AdmissionReview that admits the pod or, to what is no such request at all, in
 // plain text.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
+	start, connection := time.Now(), connectionOf(r.Context())
 	setDeadlines(w, start)
-	a := h.receive(w, r)
-	reply(w, &a)
+	connection.arrived()
+	a := h.receive(w, r, connection, start)
+	h.reply(w, &a, connection)
+	connection.answered(a.valid)
 	took := time.Since(start)
 	h.Metrics.admitted(&a.result, took)
 	h.log(&a, took)
@@ -71,6 +73,8 @@ type admission struct {
 	review review
 	pod    inject.Pod
 	result inject.Result
+	// valid says that the request was for a namespace that is known to be labelled: it speaks for its client.
+	valid bool
 	// failure is why the pod was left unchanged where that was no rule's doing.
 	failure error
 	// answer is the body to send; where there is none, status and the failure's text are sent.
@@ -79,34 +83,57 @@ type admission struct {
 }
 
 // receive reads the body, within its limits, and has it decided.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (a admission) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, connection *connection, start time.Time) (a admission) {
 	if status, err := refuse(r); err != nil {
 		a.refuse(status, err)
 		return a
 	}
-	h.Metrics.inFlight.Inc()
-	defer h.Metrics.inFlight.Dec()
 	buffer := h.buffers.Get().(*bytes.Buffer)
 	defer h.putBack(buffer)
-	body := meter{body: http.MaxBytesReader(w, r.Body, maxBody), budget: h.budget}
+	body := h.budget.newMeter(w, r, connection)
 	defer body.end()
 
-	switch err := body.into(buffer); {
-	case err == nil:
-		return h.admit(r.Context(), buffer.Bytes())
+	err := body.into(buffer)
+	connection.complete()
+	switch {
 	case errors.Is(err, errOverloaded):
-		h.Metrics.shed.Inc()
-		a.review.Request.UID = decodeUID(buffer.Bytes())
-		a.fail(inject.Overloaded, err)
-	default:
+		h.shed(&a, buffer.Bytes())
+	case err != nil:
 		a.refuse(unreadable(err), fmt.Errorf("read body: %w", err))
+	default:
+		return h.decide(r.Context(), body, buffer.Bytes(), start)
 	}
 	return a
 }
 
+// decide has a complete body decided in a slot. A shutdown that begins meanwhile changes nothing.
+func (h *Handler) decide(ctx context.Context, m *meter, body []byte, start time.Time) (a admission) {
+	ctx = context.WithoutCancel(ctx)
+	if !h.budget.decisions.TryAcquire(1) {
+		waiting, cancel := context.WithDeadline(ctx, start.Add(requestTimeout))
+		defer cancel()
+		if h.budget.decisions.Acquire(waiting, 1) != nil {
+			h.shed(&a, body)
+			return a
+		}
+	}
+	defer h.budget.decisions.Release(1)
+	h.Metrics.inFlight.Inc()
+	defer h.Metrics.inFlight.Dec()
+	return h.admit(ctx, m, body)
+}
+
+// shed answers a request that is one too many. The beginning of its body has its uid.
+func (h *Handler) shed(a *admission, body []byte) {
+	const beginning = 4 << 10
+	h.Metrics.shed.Inc()
+	a.review.Request.UID = decodeUID(body[:min(len(body), beginning)])
+	a.fail(inject.Overloaded, errOverloaded)
+}
+
 // admit takes a request from its bytes to the answer's. Whatever fails on the way, and however, ends here: the pod is
 // admitted unchanged, with a warning, a metric and a log line.
-func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
+func (h *Handler) admit(ctx context.Context, m *meter, body []byte) (a admission) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			a.review.Request.UID = cmp.Or(a.review.Request.UID, decodeUID(body))
@@ -114,7 +141,8 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 		}
 	}()
 	var err error
-	if a.review, a.pod, err = decodeReview(body); err == nil {
+	a.review, a.pod, err = decodeReview(body)
+	if err = cmp.Or(a.review.boundUID(), err); err == nil {
 		err = a.review.check()
 	}
 	if err != nil {
@@ -122,7 +150,9 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 		return a
 	}
 	namespace := a.review.Request.Namespace
-	a.result = h.Run(&inject.Request{Namespace: namespace, Pod: a.pod}, h.snapshot(ctx, namespace))
+	current := h.snapshot(ctx, m, namespace)
+	_, a.valid = current.Namespaces.Get(namespace)
+	a.result = h.Run(&inject.Request{Namespace: namespace, Pod: a.pod}, current)
 	if a.answer, err = answer(a.review.Request.UID, &a.result); err != nil {
 		a.fail(inject.InternalError, err)
 	}
@@ -130,16 +160,43 @@ func (h *Handler) admit(ctx context.Context, body []byte) (a admission) {
 }
 
 // snapshot is the current one, unless it lacks the namespace. Being called proves that the namespace is labelled, so a
-// moment is given to the watch to say so too. The wait outlives the server's own context, which ends when a shutdown
-// begins: requests that are already here are then still answered well.
-func (h *Handler) snapshot(ctx context.Context, namespace string) *inject.Snapshot {
+// moment is given to the watch to say so too.
+func (h *Handler) snapshot(ctx context.Context, m *meter, namespace string) *inject.Snapshot {
 	current := h.Store.Current()
 	if !snapshot.Awaits(current, namespace) {
 		return current
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), namespaceWait)
+	return h.await(ctx, m, namespace)
+}
+
+// await waits for a namespace, without a slot, and with its memory and its place among those that wait open to be taken by
+// others.
+func (h *Handler) await(ctx context.Context, m *meter, namespace string) *inject.Snapshot {
+	waiting, cancel := context.WithTimeout(ctx, namespaceWait)
 	defer cancel()
-	return h.Store.WaitFor(ctx, namespace)
+	place := h.budget.waiting.Hold(m.client, cancel)
+	if !place.Displace(1) {
+		h.Metrics.unwaited.Inc()
+		return h.Store.Current()
+	}
+	defer place.Release()
+	if m.held != nil {
+		m.held.Expose(cancel)
+		defer m.held.Protect()
+	}
+	h.budget.decisions.Release(1)
+	defer func() { _ = h.budget.decisions.Acquire(ctx, 1) }() // it never ends: what others do with their slots is brief
+	return h.Store.WaitFor(waiting, namespace)
+}
+
+// boundUID drops a uid that is too long to be echoed and logged.
+func (r *review) boundUID() error {
+	n := len(r.Request.UID)
+	if n <= maxUID {
+		return nil
+	}
+	r.Request.UID = ""
+	return fmt.Errorf("request.uid has %d bytes; the limit is %d", n, maxUID)
 }
 
 // check says why a review is not one of a pod's creation.
@@ -157,8 +214,23 @@ func (r *review) check() error {
 	return nil
 }
 
-// reply sends the answer. That the client no longer takes it is nobody's news: its pod is admitted by the failurePolicy.
-func reply(w http.ResponseWriter, a *admission) {
+// reply sends the answer. A write error means that the client is gone: the failurePolicy decides about its pod. A client
+// that does not read a large answer holds its memory, so such an answer has a place in the budget, too.
+func (h *Handler) reply(w http.ResponseWriter, a *admission, c *connection) {
+	if a.answer != nil && len(a.answer) > usualBytes {
+		stop := func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
+		held := h.budget.bytes.Hold(h.budget.clientOf(c), stop)
+		defer held.Release()
+		if !held.Grow(int64(len(a.answer))) {
+			h.Metrics.shed.Inc()
+			a.fail(inject.Overloaded, errOverloaded)
+		}
+	}
+	send(w, a)
+}
+
+// send writes the answer.
+func send(w http.ResponseWriter, a *admission) {
 	if a.answer == nil {
 		http.Error(w, a.failure.Error(), a.status)
 		return

@@ -17,12 +17,12 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sync/semaphore"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook/fairshare"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
@@ -226,7 +226,7 @@ func TestFreshNamespace(t *testing.T) {
 					learn(e.Store, "shop")
 				}()
 				start := time.Now()
-				a := e.admit(ctx, testReview(t, testPod(1)))
+				a := e.decide(ctx, e.meter(), testReview(t, testPod(1)), start)
 				if took := time.Since(start); took != test.want {
 					t.Errorf("took %s, want %s", took, test.want)
 				}
@@ -262,6 +262,8 @@ func TestBadRequests(t *testing.T) {
 		{"null", "POST", "application/json", "null", 400, "AdmissionReview of admission.k8s.io/v1 is needed"},
 		{"no request", "POST", "application/json", `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`, 400, "uid"},
 		{"no uid", "POST", "application/json", review(pods), 400, "uid"},
+		{"uid too long", "POST", "application/json", review(`"uid":"` + strings.Repeat("u", maxUID+1) + `",` + pods), 400, "request.uid has 257 bytes"},
+		{"uid too long, and cut", "POST", "application/json", review(`"uid":"` + strings.Repeat("u", maxUID+1) + `",` + pods)[:400], 400, "request.uid has 257 bytes"},
 		{"uid of another type", "POST", "application/json", review(`"uid":1,` + pods), 400, "cannot be read as string"},
 		{"cut before the uid", "POST", "application/json", `{"kind":"AdmissionReview","request":{"ui`, 400, "invalid JSON"},
 		{"too deep", "POST", "application/json", object(strings.Repeat(`{"a":`, 100_000)), 200, "invalid JSON"},
@@ -378,12 +380,6 @@ func members(count int) string {
 // Whatever holds the budget, the next request is answered at once, and named: the apiserver accepts no other answer.
 func TestShed(t *testing.T) {
 	e := newEdge(t)
-	take := func(from *semaphore.Weighted, n int64) {
-		t.Helper()
-		if !from.TryAcquire(n) {
-			t.Fatal("the budget is not free: an earlier request has kept its share")
-		}
-	}
 	e.Run = func(*inject.Request, *inject.Snapshot) inject.Result { return inject.Result{Reason: inject.OptedOut} }
 	learn(e.Store, "shop")
 	usual, large := testReview(t, testPod(1)), testReview(t, testPod(2000))
@@ -405,17 +401,31 @@ func TestShed(t *testing.T) {
 		}
 	}
 	passes(large)
-	take(e.budget.excess, maxExcess) // which other large bodies have
+	complete := e.budget.bytes.Hold(new(fairshare.Client), func() { t.Error("a complete body is given up") })
+	if !complete.Grow(maxBytes) || !complete.Protect() {
+		t.Fatal("the budget is not free: an earlier request has kept its share")
+	}
 	sheds(large)
 	passes(usual)
-	take(e.budget.requests, maxRequests-1)
+	complete.Release()
+	passes(large)
+	if !e.budget.decisions.TryAcquire(maxDecisions - 1) {
+		t.Fatal("an earlier request has kept its slot")
+	}
 	passes(usual)
-	take(e.budget.requests, 1)
-	sheds(usual)
-	if got := e.count(t, "lightstep_injector_in_flight"); got != 0 {
-		t.Errorf("%v in flight", got)
+	if !e.budget.decisions.TryAcquire(1) {
+		t.Fatal("an earlier request has kept its slot")
+	}
+	synctest.Test(t, func(t *testing.T) { sheds(usual) }) // once it has waited for a slot
+	for _, metric := range []string{"in_flight", "bodies_cut_total"} {
+		if got := e.count(t, "lightstep_injector_"+metric); got != 0 {
+			t.Errorf("%s is %v", metric, got)
+		}
 	}
 }
+
+// meter is one of a body that was read.
+func (h *Handler) meter() *meter { return &meter{bytes: h.budget.bytes, client: h.budget.unknown} }
 
 // Nothing of a pod but its names is logged, or said, whatever is wrong with it.
 func TestLogsHoldNothingOfAPod(t *testing.T) {

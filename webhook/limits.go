@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/lightstep-injector/lightstep-injector/webhook/fairshare"
 )
 
 // contentType is the one form in which requests come and answers go.
@@ -19,6 +21,8 @@ const contentType = "application/json"
 const (
 	// maxBody is what the apiserver itself accepts of a request, and more than any object in etcd can be.
 	maxBody = 7 << 20
+	// maxUID bounds a request's uid, in bytes. The API server's have 36.
+	maxUID = 256
 
 	// requestTimeout bounds a request from its headers to its answer: just under the webhook's timeoutSeconds, since an
 	// answer that comes later is not waited for.
@@ -30,18 +34,25 @@ const (
 	// readTimeout leaves the time for that wait.
 	readTimeout = requestTimeout - namespaceWait
 
-	// maxRequests bounds the requests in flight, and usualBody the bytes that each may hold whatever the others do: hardly a
-	// pod's review has more.
-	maxRequests = 512
-	usualBody   = 64 << 10
-	// maxExcess bounds the bytes that all requests together hold beyond that, in steps of excessStep. To read a body may take
-	// several times its size, and a few large ones, which anybody can send, must be no usual one's loss.
-	maxExcess  = 8 << 20
-	excessStep = 64 << 10
+	// maxDecisions bounds the requests that are decided at once, and so the memory that this takes. A request takes its slot
+	// when its body is complete, and gives it back while it waits for its namespace. What is left is computation, so requests
+	// wait for a slot in turn, as they would for a processor, until requestTimeout.
+	maxDecisions = 64
+	// maxWaiting bounds the requests that wait for their namespace; no client keeps more than a quarter while others wait. A
+	// request beyond that is decided by the snapshot as it is.
+	maxWaiting = 256
+	// maxBytes bounds the bytes of bodies and answers beyond usualBytes of each, for all requests together: a body is read in
+	// memory of up to twice its size. No client keeps more than a quarter while others need some.
+	maxBytes = 16 << 20
+	// usualBytes is what each body and each answer may have without a share of maxBytes. Most pods' reviews have less.
+	usualBytes = 16 << 10
+	// bodyKept is how long a body may take before its memory is given to another of the same client. The API server's come at
+	// once.
+	bodyKept = 250 * time.Millisecond
+	// quarter divides a bound into the share of one client.
+	quarter = 4
 	// keptBuffer is the largest buffer that is kept for later requests.
-	keptBuffer = 1 << 20
-	// beginning is how much of a shed request is read, to find its UID: it stands in the first hundred bytes.
-	beginning = 4 << 10
+	keptBuffer = 128 << 10
 )
 
 // errOverloaded says that a request would take more than is left.
@@ -49,51 +60,81 @@ var errOverloaded = errors.New("more requests are in flight than this process ta
 
 // budget is what is left for requests.
 type budget struct {
-	requests, excess *semaphore.Weighted
+	decisions      *semaphore.Weighted
+	waiting, bytes *fairshare.Pool
+	// unknown is the client of a request that came by no connection of ours.
+	unknown *fairshare.Client
 }
 
-func newBudget() *budget {
-	return &budget{requests: semaphore.NewWeighted(maxRequests), excess: semaphore.NewWeighted(maxExcess)}
+func newBudget(metrics *Metrics) *budget {
+	return &budget{
+		decisions: semaphore.NewWeighted(maxDecisions),
+		waiting:   fairshare.NewPool(maxWaiting, maxWaiting/quarter, metrics.unwaited.Inc),
+		bytes:     fairshare.NewPool(maxBytes, maxBytes/quarter, metrics.revoked.Inc),
+		unknown:   new(fairshare.Client),
+	}
+}
+
+// clientOf is the client that a request is counted for.
+func (b *budget) clientOf(c *connection) *fairshare.Client {
+	if c == nil {
+		return b.unknown
+	}
+	return c.held.Client()
 }
 
 // meter reads a body and takes from the budget as it goes: a client that announces much and sends little holds little. It
 // never waits: over the bound, an answer at once is worth more than a queue.
 type meter struct {
 	body   io.Reader
-	budget *budget
-	// admitted says that it is one of the requests in flight; excess is what it has taken beyond the usual.
-	admitted     bool
-	read, excess int64
+	bytes  *fairshare.Pool
+	client *fairshare.Client
+	// stop ends the reading, when the memory goes to another.
+	stop func()
+	// held is nil for a body that is no larger than usual.
+	held *fairshare.Holding
+	// read is how much was read, and room how much may be.
+	read, room int64
 }
 
-// into reads the whole body. Where it is one request too many, it reads the little that names the request.
+// newMeter makes a meter for the body of a request.
+func (b *budget) newMeter(w http.ResponseWriter, r *http.Request, c *connection) *meter {
+	return &meter{
+		body: http.MaxBytesReader(w, r.Body, maxBody), bytes: b.bytes, client: b.clientOf(c), room: usualBytes,
+		stop: func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) },
+	}
+}
+
+// into reads the whole body. From then on its memory is not revoked.
 func (m *meter) into(buffer *bytes.Buffer) error {
-	if m.admitted = m.budget.requests.TryAcquire(1); !m.admitted {
-		_, _ = buffer.ReadFrom(io.LimitReader(m.body, beginning))
+	_, err := buffer.ReadFrom(m)
+	if m.held != nil && !m.held.Protect() {
 		return errOverloaded
 	}
-	_, err := buffer.ReadFrom(m)
 	return err
 }
 
-// Read takes another step whenever the body has outgrown what was taken.
+// Read doubles what is taken whenever the body has outgrown it, as its buffer does.
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.body.Read(p)
 	m.read += int64(n)
-	for m.read > usualBody+m.excess {
-		if !m.budget.excess.TryAcquire(excessStep) {
+	for m.read > m.room {
+		if m.held == nil {
+			m.held = m.bytes.Hold(m.client, m.stop)
+			m.held.KeepUntil(time.Now().Add(bodyKept))
+		}
+		if !m.held.Grow(m.room) {
 			return n, errOverloaded
 		}
-		m.excess += excessStep
+		m.room *= 2
 	}
 	return n, err
 }
 
 // end gives everything back.
 func (m *meter) end() {
-	m.budget.excess.Release(m.excess)
-	if m.admitted {
-		m.budget.requests.Release(1)
+	if m.held != nil {
+		m.held.Release()
 	}
 }
 

@@ -36,6 +36,8 @@ type Metrics struct {
 	duration   prometheus.Histogram
 	inFlight   prometheus.Gauge
 	shed       prometheus.Counter
+	unwaited   prometheus.Counter
+	revoked    prometheus.Counter
 	config     prometheus.Gauge
 	configTime prometheus.Gauge
 	children   map[series]prometheus.Counter
@@ -59,10 +61,18 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help:    "Time from an admission request's headers to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
-		inFlight: gauge("in_flight", "Admission requests being answered."),
+		inFlight: gauge("in_flight", "Admission requests being decided."),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "lightstep_injector_shed_total",
-			Help: "Admission requests answered unread because too many were in flight.",
+			Help: "Admission requests answered undecided because too many were in flight.",
+		}),
+		unwaited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lightstep_injector_namespace_waits_cut_total",
+			Help: "Requests for a namespace not seen yet that were decided before the end of their wait, because too many were waiting.",
+		}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lightstep_injector_bodies_cut_total",
+			Help: "Bodies and answers that were given up because their memory was needed for another client's.",
 		}),
 		config:     gauge("config_loaded", "1 where the configuration in force is the file's, 0 where the file was refused and an older one is in force."),
 		configTime: gauge("config_last_load_timestamp_seconds", "When the configuration in force was loaded, in Unix time."),
@@ -71,7 +81,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	for _, s := range usualSeries() {
 		m.children[s] = m.admissions.WithLabelValues(string(s.outcome), string(s.reason))
 	}
-	for _, c := range []prometheus.Collector{m.admissions, m.duration, m.inFlight, m.shed, m.config, m.configTime} {
+	for _, c := range []prometheus.Collector{m.admissions, m.duration, m.inFlight, m.shed, m.unwaited, m.revoked, m.config, m.configTime} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

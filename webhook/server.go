@@ -11,87 +11,129 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
 const (
-	// maxConnections bounds the connections that are open; one more waits until another has ended. The API servers of a
-	// cluster have a few each.
-	maxConnections = 2048
-	// headerTimeout bounds the TLS handshake, and then the headers of each request.
-	headerTimeout = 5 * time.Second
-	// idleTimeout is longer than the API server keeps an idle connection, so that it is the one to close it: a request that
-	// is sent just then would be lost.
-	idleTimeout = 2 * time.Minute
 	// shutdownTimeout is how long requests that are under way when serving ends may take.
 	shutdownTimeout = writeTimeout
-	// dialTimeout is how long the server itself may take to show that it answers.
-	dialTimeout = 2 * time.Second
+	// answersTimeout is how long the server itself may take to show that it answers.
+	answersTimeout = 2 * time.Second
+	// plainTimeout bounds a request to the health port or the metrics port; its answer may take twice as long.
+	plainTimeout = 10 * time.Second
 )
+
+// Options say what a server serves.
+type Options struct {
+	// Name is the server's name in metrics and log: webhook, health or metrics.
+	Name string
+	// Listen is the address, HOST:PORT or :PORT.
+	Listen string
+	// Handler answers.
+	Handler http.Handler
+	// Certificate returns the serving certificate. If nil, the server speaks plain HTTP.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// TLS, if set, changes the TLS configuration that the server would use: to verify client certificates, for example.
+	TLS func(*tls.Config)
+	// HandshakeCause, if set, names the cause of a failed handshake, as one of a few constants; empty for any cause that it
+	// does not know.
+	HandshakeCause func(error) string
+	// Connections counts and logs what becomes of the connections.
+	Connections *Connections
+}
 
 // Server is the TLS server that the API server calls.
 type Server struct {
-	address string
-	tls     *tls.Config
-	handler http.Handler
-	started atomic.Bool
+	options Options
+	current atomic.Pointer[listener]
 }
 
-// NewServer makes the server. It bounds the handshake, the headers and idle connections; bodies and answers are bounded by
-// deadlines on every path.
-func NewServer(listen string, handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (*Server, error) {
-	_, portText, err := net.SplitHostPort(listen)
+// NewServer makes the server. It bounds connections, handshakes, headers and idle connections; bodies and answers are
+// bounded by deadlines on every path.
+func NewServer(o Options) (*Server, error) {
+	_, portText, err := net.SplitHostPort(o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen address %q: write HOST:PORT, or :PORT for every address: %w", listen, err)
+		return nil, fmt.Errorf("listen address %q: write HOST:PORT, or :PORT for every address: %w", o.Listen, err)
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
-		return nil, fmt.Errorf("listen address %q: the port must be a number from 1 to 65535", listen)
+		return nil, fmt.Errorf("listen address %q: the port must be a number from 1 to 65535", o.Listen)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(Path, handler)
+	mux.Handle(Path, o.Handler)
 	mux.HandleFunc("/", notFound)
-	return &Server{address: listen, handler: mux, tls: &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: certificate,
-	}}, nil
+	o.Handler = mux
+	return &Server{options: o}, nil
 }
 
 // Start serves until the context ends, and then answers what has come. Requests have contexts of their own.
 func (s *Server) Start(ctx context.Context) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.address)
+	bounded, err := s.options.listen(ctx, maxConnections)
 	if err != nil {
-		return fmt.Errorf("listen on %q: %w", s.address, err)
+		return err
 	}
-	s.started.Store(true)
+	s.current.Store(bounded)
 	patience := shutdownTimeout
-	server := manager.Server{
-		Server:          &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout},
-		Listener:        tls.NewListener(netutil.LimitListener(listener, maxConnections), s.tls),
-		ShutdownTimeout: &patience,
-	}
+	server := manager.Server{Server: s.options.server(bounded), Listener: bounded, ShutdownTimeout: &patience}
 	if err := server.Start(ctx); err != nil {
-		return fmt.Errorf("serve on %q: %w", s.address, err)
+		return fmt.Errorf("serve on %q: %w", s.options.Listen, err)
 	}
 	return nil
 }
 
-// Answers says why the server does not answer, by calling it.
+// Answers returns an error when the server does not answer requests. It does not use the network, nor a connection that
+// a client could have: a server that strangers keep busy is ready.
 func (s *Server) Answers(r *http.Request) error {
-	if !s.started.Load() {
+	bounded := s.current.Load()
+	if bounded == nil {
 		return errors.New("the webhook's server has not been started yet")
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), answersTimeout)
 	defer cancel()
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // what it serves is looked at elsewhere
-	connection, err := dialer.DialContext(ctx, "tcp", s.address)
-	if err != nil {
+	if err := bounded.answers(ctx); err != nil {
 		return fmt.Errorf("the webhook's server does not answer: %w", err)
 	}
-	_ = connection.Close()
 	return nil
+}
+
+// listen opens the address, with at most so many connections.
+func (o *Options) listen(ctx context.Context, limit int64) (*listener, error) {
+	var config net.ListenConfig
+	inner, err := config.Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w", o.Listen, err)
+	}
+	return newListener(inner, limit, o.secure(), o.Connections.of(o)), nil
+}
+
+// secure is the TLS configuration; nil for plain HTTP. HTTP/1.1 is the only protocol: the API server speaks it to
+// Services, and one connection then stands for one request.
+func (o *Options) secure() *tls.Config {
+	if o.Certificate == nil {
+		return nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: o.Certificate}
+	if o.TLS != nil {
+		o.TLS(config)
+	}
+	return config
+}
+
+// server is the HTTP server for a listener.
+func (o *Options) server(bounded *listener) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           o.Handler,
+		Protocols:         protocols,
+		MaxHeaderBytes:    maxHeader - headerSlop,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ConnContext:       withConnection,
+		ConnState:         nextRequest,
+		ErrorLog:          bounded.report.standardLog(),
+	}
 }
 
 // notFound answers on every path but the handler's, as patiently and no more so.
@@ -114,25 +156,45 @@ func Health(ready healthz.Checker) http.Handler {
 	return mux
 }
 
-// ListenAndServe serves plain HTTP until the context ends, for the kubelet and for Prometheus.
-func ListenAndServe(ctx context.Context, address string, handler http.Handler) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", address)
+// ListenAndServe serves until the context ends, for the kubelet and for Prometheus, and then closes all connections.
+func ListenAndServe(ctx context.Context, o Options) error {
+	bounded, err := o.listen(ctx, maxPlainConnections)
 	if err != nil {
-		return fmt.Errorf("listen on %q: %w", address, err)
+		return err
 	}
-	const patience = 10 * time.Second
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: patience,
-		ReadTimeout:       patience,
-		WriteTimeout:      2 * patience,
-		IdleTimeout:       time.Minute,
-	}
+	o.Handler = noteValid(o.Handler)
+	server := o.server(bounded)
+	server.ReadTimeout, server.WriteTimeout = plainTimeout, 2*plainTimeout
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %q: %w", address, err)
+	if err := server.Serve(bounded); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %q: %w", o.Listen, err)
 	}
 	return nil
 }
+
+// noteValid has a connection count as useful once a request by it has been answered well.
+func noteValid(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connectionOf(r.Context()).complete()
+		answer := &noted{ResponseWriter: w, status: http.StatusOK}
+		handler.ServeHTTP(answer, r)
+		connectionOf(r.Context()).answered(answer.status == http.StatusOK)
+	})
+}
+
+// noted remembers an answer's status.
+type noted struct {
+	http.ResponseWriter
+
+	status int
+}
+
+// WriteHeader remembers the status.
+func (n *noted) WriteHeader(status int) {
+	n.status = status
+	n.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (n *noted) Unwrap() http.ResponseWriter { return n.ResponseWriter }

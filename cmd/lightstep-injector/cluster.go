@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
+	authentication "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	authorization "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -37,11 +38,17 @@ type cluster struct {
 	leases    coordination.LeasesGetter
 	events    events.EventBroadcaster
 	reviews   authorization.SelfSubjectAccessReviewsGetter
+	// tokens and access are for --metrics-auth.
+	tokens authentication.TokenReviewsGetter
+	access authorization.SubjectAccessReviewsGetter
 }
 
 // requestsPerSecond bounds what each client asks of the API server, beside watches; client-go's own 5 would take half an hour
 // to bring the satellite CA to ten thousand namespaces. The API server's own priority and fairness guards it beyond that.
 const requestsPerSecond = 200
+
+// reviewsPerSecond bounds the reviews of scrapers' tokens that strangers can bring about.
+const reviewsPerSecond = 5
 
 // binary has built-in kinds spoken of in protobuf, which costs both sides less.
 func binary(config *rest.Config) *rest.Config {
@@ -85,6 +92,14 @@ func connect() (*cluster, error) {
 	}
 	c.events = events.NewBroadcaster(&events.EventSinkImpl{Interface: recorded})
 	if c.reviews, err = authorization.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
+	slow := rest.CopyConfig(config)
+	slow.QPS, slow.Burst = reviewsPerSecond, 2*reviewsPerSecond
+	if c.tokens, err = authentication.NewForConfig(slow); err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
+	if c.access, err = authorization.NewForConfig(slow); err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
 	if c.leases, err = coordination.NewForConfig(config); err != nil {

@@ -37,6 +37,7 @@ type serveOptions struct {
 	listen           string
 	metricsListen    string
 	healthListen     string
+	metricsAuth      bool
 	logLevel         zapcore.Level
 	certificate      certificateOptions
 	exposeToken      bool
@@ -59,6 +60,7 @@ in force at once, and one that is not valid is reported and changes nothing.`,
 	flags.StringVar(&o.config, "config", "", "configuration file")
 	flags.StringVar(&o.listen, "listen", ":10250", "address to answer admission requests on, over TLS")
 	flags.StringVar(&o.metricsListen, "metrics-listen", ":8080", "address to serve /metrics on")
+	flags.BoolVar(&o.metricsAuth, "metrics-auth", false, "authenticate and authorize requests for /metrics by the API server, and serve them over TLS with the webhook's certificate")
 	flags.StringVar(&o.healthListen, "health-listen", ":8081", "address to serve /healthz and /readyz on")
 	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least severe lines to log: debug, info, warn or error")
 	o.certificate.register(flags)
@@ -106,7 +108,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	}
 	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, panicked.Inc, log)
 	var drain webhook.Drain
-	server, err := webhook.NewServer(o.listen, drain.Wrap(webhook.NewHandler(store, metrics, log)), certificate.get)
+	connections, err := webhook.NewConnections(registry, log)
+	if err != nil {
+		return err
+	}
+	server, err := webhook.NewServer(webhook.Options{
+		Name: "webhook", Listen: o.listen, Handler: drain.Wrap(webhook.NewHandler(store, metrics, log)),
+		Certificate: certificate.get, Connections: connections,
+	})
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
@@ -131,10 +140,11 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	group.Go(func() error { watch.Run(running); return nil })
 	group.Go(func() error { return leading.run(running) })
 	group.Go(func() error {
-		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, certificate.usable, watch, server.Answers)))
+		health := webhook.Health(ready(stopping, certificate.usable, watch, server.Answers))
+		return webhook.ListenAndServe(running, webhook.Options{Name: "health", Listen: o.healthListen, Handler: health, Connections: connections})
 	})
 	group.Go(func() error {
-		return webhook.ListenAndServe(running, o.metricsListen, metricsHandler(registry))
+		return webhook.ListenAndServe(running, o.metricsOptions(metricsHandler(registry), cluster, certificate, connections))
 	})
 	group.Go(func() error {
 		stopWell(stopping, running, &drain, log)
@@ -296,4 +306,15 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// metricsOptions are those of the metrics server. Tokens are only sent over TLS, so with --metrics-auth it has the
+// webhook's certificate.
+func (o *serveOptions) metricsOptions(handler http.Handler, c *cluster, served *certificate, connections *webhook.Connections) webhook.Options {
+	options := webhook.Options{Name: "metrics", Listen: o.metricsListen, Handler: webhook.LimitScrapes(handler), Connections: connections}
+	if o.metricsAuth {
+		options.Handler = webhook.LimitScrapes(webhook.NewMetricsAuth(c.tokens, c.access).Wrap(handler))
+		options.Certificate = served.get
+	}
+	return options
 }

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -61,6 +62,7 @@ type rendered struct {
 	budget     policyv1.PodDisruptionBudget
 	webhook    admissionv1.MutatingWebhookConfiguration
 	network    networkingv1.NetworkPolicy
+	role       rbacv1.ClusterRole
 	secret     corev1.Secret
 }
 
@@ -74,7 +76,7 @@ func render(t *testing.T, helm *chart.Helm, flags ...string) *rendered {
 	r := new(rendered)
 	for kind, into := range map[string]any{
 		"Deployment": &r.deployment, "Service": &r.service, "PodDisruptionBudget": &r.budget,
-		"MutatingWebhookConfiguration": &r.webhook, "NetworkPolicy": &r.network, "Secret": &r.secret,
+		"MutatingWebhookConfiguration": &r.webhook, "NetworkPolicy": &r.network, "ClusterRole": &r.role, "Secret": &r.secret,
 	} {
 		at := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
 		if at >= 0 {
@@ -231,8 +233,56 @@ func values() []value {
 		}},
 		{"networkPolicy.enabled=true,networkPolicy.apiServerCIDRs={10.0.0.0/28},networkPolicy.metricsFrom[0].ipBlock.cidr=10.1.0.0/16", func(r *rendered) bool {
 			in := r.network.Spec.Ingress
-			return in[0].From[0].IPBlock.CIDR == "10.0.0.0/28" && len(in[1].From) == 0 && in[2].From[0].IPBlock.CIDR == "10.1.0.0/16"
+			return len(in[0].From) == 1 && in[0].From[0].IPBlock.CIDR == "10.0.0.0/28" && len(in[1].From) == 0 && in[2].From[0].IPBlock.CIDR == "10.1.0.0/16"
 		}},
+		{"metrics.auth=true", func(r *rendered) bool {
+			return slices.Contains(r.container().Args, "--metrics-auth") && mayReview(r, "tokenreviews") && mayReview(r, "subjectaccessreviews")
+		}},
+		{"metrics.auth=false", func(r *rendered) bool {
+			return !slices.Contains(r.container().Args, "--metrics-auth") && !mayReview(r, "tokenreviews") && !mayReview(r, "subjectaccessreviews")
+		}},
+	}
+}
+
+// mayReview tells whether the account may create objects of a resource in the whole cluster.
+func mayReview(r *rendered, resource string) bool {
+	return slices.ContainsFunc(r.role.Rules, func(rule rbacv1.PolicyRule) bool {
+		return slices.Contains(rule.Resources, resource) && slices.Equal(rule.Verbs, []string{"create"})
+	})
+}
+
+// TestNetworkPolicy: with the API server's CIDRs, the policy is of our pods, admits nobody else to the webhook's port, and has no
+// rule by which somebody else could reach it.
+func TestNetworkPolicy(t *testing.T) {
+	r := render(t, buildHelm(t), "--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDRs={10.0.0.0/28,fd00::/120}")
+	if diff := cmp.Diff(r.deployment.Spec.Selector, &r.network.Spec.PodSelector); diff != "" {
+		t.Errorf("the policy selects other pods (-Deployment +policy):\n%s", diff)
+	}
+	if !slices.Equal(r.network.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}) {
+		t.Errorf("the policy is for %v", r.network.Spec.PolicyTypes)
+	}
+	var from []string
+	for _, rule := range r.network.Spec.Ingress {
+		if len(rule.Ports) == 0 {
+			t.Fatalf("a rule is for every port: %+v", rule)
+		}
+		for _, port := range rule.Ports {
+			if port.Port.StrVal != "webhook" {
+				if port.Port.StrVal != "health" && port.Port.StrVal != "metrics" || port.EndPort != nil {
+					t.Errorf("a rule is for port %s", port.Port)
+				}
+				continue
+			}
+			for _, peer := range rule.From {
+				if peer.PodSelector != nil || peer.NamespaceSelector != nil || len(peer.IPBlock.Except) > 0 {
+					t.Errorf("the webhook's port is open to %+v", peer)
+				}
+				from = append(from, peer.IPBlock.CIDR)
+			}
+		}
+	}
+	if !slices.Equal(from, []string{"10.0.0.0/28", "fd00::/120"}) {
+		t.Errorf("the webhook's port is open to %v", from)
 	}
 }
 
@@ -268,13 +318,15 @@ func TestRefusedValues(t *testing.T) {
 		"satelliteCA.pem=x": "/satelliteCA/pem",
 		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate=null":        "satelliteCA.pem: config.profiles.default.caCertificate is null",
 		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate.source=null": "satelliteCA.pem: config.profiles.default.caCertificate.source is null",
-		"webhook.failurePolicy=ignore":       "/webhook/failurePolicy",
-		"webhook.timeoutSeconds=31":          "/webhook/timeoutSeconds",
-		"webhook.reinvocationPolicy=Never":   "'reinvocationPolicy'",
-		"networkPolicy.enabled=1":            "/networkPolicy/enabled",
-		"networkPolicy.apiServerCIDRs={x}":   "/networkPolicy/apiServerCIDRs/0",
-		"networkPolicy.metricsFrom={x}":      "/networkPolicy/metricsFrom/0",
-		"networkPolicy.apiServerCIDR=1.1/16": "'apiServerCIDR'",
+		"webhook.failurePolicy=ignore":             "/webhook/failurePolicy",
+		"webhook.timeoutSeconds=31":                "/webhook/timeoutSeconds",
+		"webhook.reinvocationPolicy=Never":         "'reinvocationPolicy'",
+		"metrics.auth=yes":                         "/metrics/auth",
+		"monitoring.podMonitor.tokenSecret.name=x": "/monitoring/podMonitor/tokenSecret",
+		"networkPolicy.enabled=1":                  "/networkPolicy/enabled",
+		"networkPolicy.apiServerCIDRs={x}":         "/networkPolicy/apiServerCIDRs/0",
+		"networkPolicy.metricsFrom={x}":            "/networkPolicy/metricsFrom/0",
+		"networkPolicy.apiServerCIDR=1.1/16":       "'apiServerCIDR'",
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := helm.Template(t.Context(), "--set", set)

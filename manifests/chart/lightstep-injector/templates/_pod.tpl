@@ -92,6 +92,9 @@ podAntiAffinity:
 - --metrics-listen=:{{ .Values.ports.metrics }}
 - --health-listen=:{{ .Values.ports.health }}
 - --log-level={{ .Values.logLevel }}
+{{- if .Values.metrics.auth }}
+- --metrics-auth
+{{- end }}
 - --tls-secret={{ .Values.certificate.secretName }}
 {{- if eq (include "lightstep-injector.selfManaged" .) "true" }}
 - --self-signed
