@@ -75,8 +75,15 @@ func (e *environment) certificate(t *testing.T) {
 	stage.Check(t, e.apply(t.Context(), secret))
 	secret.Data["tls.crt"] = []byte("y")
 	stage.Check(t, e.apply(t.Context(), secret))
-	_, err := e.account.CoreV1().Secrets(own).Get(t.Context(), certificate, metav1.GetOptions{})
+	now, err := e.account.CoreV1().Secrets(own).Get(t.Context(), certificate, metav1.GetOptions{})
 	stage.Check(t, err)
+	asks := []byte(`{"metadata":{"annotations":{"lightstep.com/rotate-certificate":"","tenant":"x"},"labels":{"tenant":"x"}},"stringData":{"tenant":"x"}}`)
+	_, err = e.admin.CoreV1().Secrets(own).Patch(t.Context(), certificate, types.MergePatchType, asks, metav1.PatchOptions{})
+	stage.Check(t, err)
+	rotates := fmt.Sprintf(`{"metadata":{"uid":%q,"annotations":{"lightstep.com/rotate-certificate":null}},"stringData":{"next-tls.crt":"x","next-tls.key":"x","next-ca.crt":"x"}}`, now.UID)
+	stage.Check(t, e.merge(t.Context(), own, certificate, rotates))
+	switches := `{"stringData":{"tls.crt":"x","tls.key":"x","ca.crt":"x"},"data":{"next-tls.crt":null,"next-tls.key":null,"next-ca.crt":null}}`
+	stage.Check(t, e.merge(t.Context(), own, certificate, switches))
 	stage.Check(t, e.admin.CoreV1().Secrets(own).Delete(t.Context(), certificate, metav1.DeleteOptions{}))
 }
 
