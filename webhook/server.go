@@ -37,6 +37,8 @@ type Server struct {
 	tls     *tls.Config
 	handler http.Handler
 	started atomic.Bool
+	// connState is told of every change of a connection's state; it may be nil.
+	connState func(net.Conn, http.ConnState)
 }
 
 // NewServer makes the server. It bounds the handshake, the headers and idle connections; bodies and answers are bounded by
@@ -58,6 +60,12 @@ func NewServer(listen string, handler http.Handler, certificate func(*tls.Client
 	}}, nil
 }
 
+// Authenticate has only those clients served whose certificate is accepted. It is called before Start.
+func (s *Server) Authenticate(clients *ClientAuth) {
+	clients.require(s.tls)
+	s.handler, s.connState = clients.wrap(s.handler), clients.closed
+}
+
 // Start serves until the context ends, and then answers what has come. Requests have contexts of their own.
 func (s *Server) Start(ctx context.Context) error {
 	var config net.ListenConfig
@@ -68,7 +76,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.started.Store(true)
 	patience := shutdownTimeout
 	server := manager.Server{
-		Server:          &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout},
+		Server:          &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ConnState: s.connState},
 		Listener:        tls.NewListener(netutil.LimitListener(listener, maxConnections), s.tls),
 		ShutdownTimeout: &patience,
 	}

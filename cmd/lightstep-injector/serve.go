@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -39,6 +40,7 @@ type serveOptions struct {
 	healthListen     string
 	logLevel         zapcore.Level
 	certificate      certificateOptions
+	clients          clientOptions
 	exposeToken      bool
 	accessTokenFiles []string
 }
@@ -62,12 +64,14 @@ in force at once, and one that is not valid is reported and changes nothing.`,
 	flags.StringVar(&o.healthListen, "health-listen", ":8081", "address to serve /healthz and /readyz on")
 	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least severe lines to log: debug, info, warn or error")
 	o.certificate.register(flags)
+	o.clients.register(flags)
 	flags.BoolVar(&o.exposeToken, "expose-token-in-annotations", false, "accept profiles with accessToken.delivery: annotation, by which whoever reads pods reads the token")
 	flags.StringArrayVar(&o.accessTokenFiles, "access-token-file", nil, "file with the token of a profile with accessToken.delivery: annotation, as [`PROFILE=`]FILE; repeatable")
 	_ = cmd.MarkFlagRequired("config") // fails for a flag that does not exist
 	cmd.MarkFlagsRequiredTogether("tls-cert-file", "tls-key-file")
 	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "tls-secret")
 	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "self-signed")
+	cmd.MarkFlagsMutuallyExclusive("client-ca-secret", "client-ca-file")
 	return cmd
 }
 
@@ -96,6 +100,10 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	clients, err := newClients(cluster, &o.clients, log)
+	if err != nil {
+		return err
+	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
@@ -109,6 +117,9 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	server, err := webhook.NewServer(o.listen, drain.Wrap(webhook.NewHandler(store, metrics, log)), certificate.get)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
+	}
+	if err := clients.guard(server, registry); err != nil {
+		return err
 	}
 	keeper := newKeeper(cluster, store, watch, log)
 	distributor := newDistributor(cluster, store, watch, log)
@@ -124,14 +135,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	defer finish()
 	group, running := errgroup.WithContext(running)
 	group.Go(func() error { return server.Start(running) })
-	for _, follow := range certificate.run {
+	for _, follow := range slices.Concat(certificate.run, clients.run) {
 		group.Go(func() error { return follow(running) })
 	}
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
 	group.Go(func() error { return leading.run(running) })
 	group.Go(func() error {
-		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, certificate.usable, watch, server.Answers)))
+		return webhook.ListenAndServe(running, o.healthListen, webhook.Health(ready(stopping, first(certificate.usable, clients.usable), watch, server.Answers)))
 	})
 	group.Go(func() error {
 		return webhook.ListenAndServe(running, o.metricsListen, metricsHandler(registry))
@@ -225,12 +236,17 @@ func (o *serveOptions) loadConfiguration(check func(*settings.Settings) error) (
 	return file, config, err
 }
 
-// allowTokens refuses profiles that would put a token into annotations unasked, or that have no token to put there.
+// allowTokens refuses profiles that would put a token into annotations unasked, in answers to anybody, or that have no token
+// to put there.
 func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) error {
 	for _, profile := range profiles {
 		if !o.exposeToken {
 			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, by which whoever reads pods reads the token: "+
 				"set it to secret, or accept that with --expose-token-in-annotations", profile)
+		}
+		if !o.clients.required() {
+			return fmt.Errorf("profiles.%s.accessToken.delivery: \"annotation\": without client certificates, every pod that reaches the webhook's port can read the token: "+
+				"require them with --client-ca-secret and --client-name, or write secret", profile)
 		}
 		_, named := tokens[profile]
 		_, unnamed := tokens[""]

@@ -80,7 +80,7 @@ func Parse(data []byte) (*Settings, error) {
 	if config.Profiles == nil {
 		config.Profiles = map[string]Profile{DefaultProfile: defaultProfile()}
 	}
-	if problems := validate(&config); len(problems) > 0 {
+	if problems := append(checkNumbers(data), validate(&config)...); len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	return compile(config, nil), nil
