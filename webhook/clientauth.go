@@ -56,6 +56,8 @@ const (
 	maxAccepted = 64
 	// maxChain bounds the certificates that a client may present: to verify a long chain costs much.
 	maxChain = 8
+	// maxFault bounds what an error says of a certificate's fault, in characters.
+	maxFault = 160
 )
 
 // ClientAuth lets only those clients call that hold a certificate of the client CA for one of the accepted names. It
@@ -85,8 +87,10 @@ type rejection struct {
 	err   error
 }
 
-// Error describes the certificate's fault.
-func (r *rejection) Error() string { return "client certificate rejected: " + r.err.Error() }
+// Error describes the certificate's fault. The text of x509 may hold names that the client chose, so it is quoted and cut.
+func (r *rejection) Error() string {
+	return fmt.Sprintf("client certificate rejected (%s): %.*q", r.cause, maxFault, r.err.Error())
+}
 
 // Unwrap returns the error of the verification.
 func (r *rejection) Unwrap() error { return r.err }
