@@ -34,7 +34,7 @@ func NewCA(name string) (*CA, error) {
 		return nil, fmt.Errorf("make the CA %s: %w", name, err)
 	}
 	template := certificate(name)
-	template.IsCA, template.BasicConstraintsValid = true, true
+	template.IsCA, template.BasicConstraintsValid, template.NotAfter = true, true, template.NotBefore.AddDate(10, 0, 0)
 	template.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
