@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,9 +114,13 @@ func (e *environment) issue(t *testing.T, until time.Time) {
 // lockedOut: with an expired certificate the API server creates pods without injection, and with a new one injects them again.
 func (e *environment) lockedOut(t *testing.T) {
 	e.issue(t, time.Now().Add(-time.Minute))
-	e.injector.Kill()
-	stage.Check(t, e.injector.Start(t.Context()))
-	e.injected(t, false)
+	stage.Eventually(t, func(ctx context.Context) error { // the API server keeps what it has read of the files for a second
+		e.injector.Kill()
+		if err := e.injector.Start(ctx); err != nil {
+			return err
+		}
+		return e.creates(ctx, false)
+	})
 	if e.rejections(t, "Expired") == 0 {
 		t.Error("no rejection is counted")
 	}

@@ -86,19 +86,22 @@ func (e *environment) put(t *testing.T, bundle []byte) {
 // injected waits until a pod that the API server creates is injected, or is not.
 func (e *environment) injected(t *testing.T, want bool) {
 	t.Helper()
-	stage.Eventually(t, func(ctx context.Context) error {
-		pod, err := e.Client.CoreV1().Pods("shop").Create(ctx, &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{"lightstep.com/sampling": "x"}},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
-		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err != nil {
-			return err
-		}
-		if _, got := pod.Annotations["lightstep.com/status"]; got != want {
-			return fmt.Errorf("the API server creates a pod with the annotations %v", pod.Annotations)
-		}
-		return nil
-	})
+	stage.Eventually(t, func(ctx context.Context) error { return e.creates(ctx, want) })
+}
+
+// creates has the API server create a pod, and tells whether the webhook has had a say in it. Nothing is made.
+func (e *environment) creates(ctx context.Context, want bool) error {
+	pod, err := e.Client.CoreV1().Pods("shop").Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		return err
+	}
+	if got := pod.Labels["lightstep.com/injected"] == "true"; got != want {
+		return fmt.Errorf("the API server creates a pod with the annotations %v", pod.Annotations)
+	}
+	return nil
 }
 
 // accepts waits until certificates of a CA are accepted.
