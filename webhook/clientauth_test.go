@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -359,7 +360,8 @@ func TestResumption(t *testing.T) {
 			again(0, true)
 			g.trust(t, old, next)
 			again(http.StatusOK, version == tls.VersionTLS13) // after a failure a client of 1.2 forgets the session
-			g.auth.names = []string{"another"} // which takes a restart, and with it other ticket keys; a ticket of before is tried here
+			// It takes a restart, and with it other ticket keys: here a ticket of before is tried all the same.
+			g.auth.names = []string{"another"}
 			again(0, true)
 		})
 	}
@@ -391,15 +393,14 @@ func TestKeptConnections(t *testing.T) {
 	if until, err := g.auth.recheck(state, time.Now()); err != nil || !until.Equal(expiring.Leaf.NotAfter) {
 		t.Errorf("until %s, %v", until, err)
 	}
-	if _, err := g.auth.recheck(state, time.Now().Add(2*time.Hour)); err == nil || causeOf(errUnwrapped(err), time.Now().Add(2*time.Hour)) != CauseExpired {
+	_, err := g.auth.recheck(state, time.Now().Add(2*time.Hour))
+	if rejected, ok := errors.AsType[*rejection](err); !ok || rejected.cause != CauseExpired {
 		t.Errorf("expired meanwhile: %v", err)
 	}
 	if _, err := g.auth.recheck(nil, time.Now()); err == nil {
 		t.Error("a request without TLS is served")
 	}
 }
-
-func errUnwrapped(err error) error { return err.(*rejection).err }
 
 // TestExpiryOfTheCA: what a certificate has left is no more than its CA has.
 func TestExpiryOfTheCA(t *testing.T) {
@@ -524,4 +525,3 @@ func BenchmarkClientCertificate(b *testing.B) {
 		}
 	}
 }
-

@@ -72,7 +72,9 @@ func TestServeRefuses(t *testing.T) {
 		{"a token in annotations, unasked", servedByAnnotation, []string{"--access-token-file", "seed=token"}, 1, "--expose-token-in-annotations"},
 		{"a token in annotations, without one", servedByAnnotation, append(authenticated(), "--expose-token-in-annotations"), 1, "--access-token-file seed=FILE"},
 		{
-			"a token in annotations, for everybody", servedByAnnotation, []string{"--expose-token-in-annotations", "--access-token-file", "seed=token"}, 1,
+			"a token in annotations, for everybody", servedByAnnotation,
+			[]string{"--expose-token-in-annotations", "--access-token-file", "seed=token"},
+			1,
 			`profiles.seed.accessToken.delivery: "annotation": without client certificates, every pod that reaches the webhook's port can read the token: require them with --client-ca-secret and --client-name, or write secret`,
 		},
 		{"a client CA without names", served, []string{"--client-ca-file", "ca.crt"}, 2, "--client-name is missing"},

@@ -84,7 +84,7 @@ func Parse(data []byte) (*Settings, error) {
 	if config.Profiles == nil {
 		config.Profiles = map[string]Profile{DefaultProfile: defaultProfile()}
 	}
-	if problems := append(numbers, validate(&config)...); len(problems) > 0 {
+	if problems := slices.Concat(numbers, validate(&config)); len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	return compile(config, nil), nil
