@@ -214,9 +214,9 @@ func (a *ClientAuth) TrustFile(file string) error {
 	return nil
 }
 
-// require makes a server's TLS configuration demand and verify a client certificate. The list of CAs that a server may
+// Require makes a server's TLS configuration demand and verify a client certificate. The list of CAs that a server may
 // send stays empty: a client leaves its certificate out where that list does not have its CA, and the cause would be lost.
-func (a *ClientAuth) require(config *tls.Config) {
+func (a *ClientAuth) Require(config *tls.Config) {
 	config.ClientAuth = tls.RequireAnyClientCert // verified by VerifyConnection, which resumed sessions go through, too
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		_, err := a.verify(state.PeerCertificates, time.Now())
@@ -328,9 +328,9 @@ func (t *trust) remembered(leaf *x509.Certificate, now time.Time) (until time.Ti
 	return until, ok && !now.After(until)
 }
 
-// wrap rejects the requests of connections whose client certificate is no longer accepted, and has these closed: the
+// Wrap rejects the requests of connections whose client certificate is no longer accepted, and has these closed: the
 // client CA has changed since the handshake, or the certificate has expired.
-func (a *ClientAuth) wrap(handler http.Handler) http.Handler {
+func (a *ClientAuth) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		until, err := a.recheck(r.TLS, time.Now())
 		if err != nil {
@@ -360,32 +360,33 @@ func (a *ClientAuth) recheck(state *tls.ConnectionState, now time.Time) (until t
 	return a.verify(state.PeerCertificates, now)
 }
 
-// closed counts a connection that crypto/tls itself rejected because of its client certificate, which ends before
-// VerifyConnection is called. It is for [http.Server.ConnState], where the handshake is over.
+// Failed returns why a handshake failed as far as the client certificate is concerned, as one of the causes behind
+// "ClientCertificate"; empty for a handshake that failed for another reason. It counts what crypto/tls itself rejects, before
+// VerifyConnection is called: it must be called once for each handshake that failed.
+func (a *ClientAuth) Failed(err error) string {
+	if err == nil {
+		return ""
+	}
+	cause := CauseOther
+	if r, counted := errors.AsType[*rejection](err); counted {
+		return "ClientCertificate" + string(r.cause)
+	}
+	switch text := err.Error(); { // crypto/tls has no types for these (handshake_server.go, Go 1.26)
+	case text == "tls: client didn't provide a certificate":
+		cause = CauseMissing
+	case strings.HasPrefix(text, "tls: ") && strings.Contains(text, "client") && strings.Contains(text, "certificate"):
+	default:
+		return ""
+	}
+	a.rejected.WithLabelValues(string(cause)).Inc()
+	return "ClientCertificate" + string(cause)
+}
+
+// closed passes on the error of a handshake that failed. It is for [http.Server.ConnState], where the handshake is over.
 func (a *ClientAuth) closed(connection net.Conn, state http.ConnState) {
 	secured, ok := connection.(*tls.Conn)
 	if state != http.StateClosed || !ok || secured.ConnectionState().HandshakeComplete {
 		return
 	}
-	if cause := causeOfHandshake(secured.Handshake()); cause != "" { // which returns the same error again
-		a.rejected.WithLabelValues(string(cause)).Inc()
-	}
-}
-
-// causeOfHandshake sorts an error of crypto/tls's (handshake_server.go, Go 1.26), which has no types. It is empty for
-// what has nothing to do with a client certificate, and for what VerifyConnection has counted.
-func causeOfHandshake(err error) Cause {
-	if err == nil {
-		return ""
-	}
-	if _, counted := errors.AsType[*rejection](err); counted {
-		return ""
-	}
-	switch text := err.Error(); {
-	case text == "tls: client didn't provide a certificate":
-		return CauseMissing
-	case strings.HasPrefix(text, "tls: ") && strings.Contains(text, "client") && strings.Contains(text, "certificate"):
-		return CauseOther
-	}
-	return ""
+	a.Failed(secured.Handshake()) // which returns the same error again
 }

@@ -62,8 +62,8 @@ func NewServer(listen string, handler http.Handler, certificate func(*tls.Client
 
 // Authenticate has only those clients served whose certificate is accepted. It is called before Start.
 func (s *Server) Authenticate(clients *ClientAuth) {
-	clients.require(s.tls)
-	s.handler, s.connState = clients.wrap(s.handler), clients.closed
+	clients.Require(s.tls)
+	s.handler, s.connState = clients.Wrap(s.handler), clients.closed
 }
 
 // Start serves until the context ends, and then answers what has come. Requests have contexts of their own.
