@@ -92,12 +92,6 @@ func watched(t *testing.T, address string, handler http.Handler) (*Connections, 
 	}
 	server := newServer(t, address, handler)
 	server.options.Connections = connections
-	server.options.HandshakeCause = func(err error) string {
-		if strings.Contains(err.Error(), "unsupported versions") {
-			return "Known"
-		}
-		return ""
-	}
 	running(t, server.Start)
 	reach(t, newClient(t), http.MethodGet, "https://"+address+"/", nil)
 	return connections, logs
@@ -119,9 +113,6 @@ func TestHandshakeErrors(t *testing.T) {
 		causeGone:   send(""),
 		causeAlert:  func(c net.Conn) error { return tls.Client(c, &tls.Config{ServerName: "elsewhere"}).Handshake() },
 		causeOther:  send("\x16\x03\x01\x40\x00\x01\x00\xff\xff" + strings.Repeat("x", 64<<10)),
-		"Known": func(c net.Conn) error {
-			return tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}).Handshake()
-		},
 	} {
 		t.Run(cause, func(t *testing.T) {
 			const times = errorsLogged + 2

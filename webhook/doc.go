@@ -7,6 +7,7 @@
 //   - decode.go: the few fields that some rule reads, decoded once; the only file that knows the decoder;
 //   - answer.go: the AdmissionReview sent back, deterministic to the byte, and never `allowed: false`;
 //   - failure.go: what a failure says to the user, to the caller and to the log;
+//   - clientauth.go: who may call at all, where client certificates are required;
 //   - log.go and metrics.go: what is said about it afterwards. Neither ever holds anything of a pod but its names.
 //
 // The handler is plain: whatever serves HTTP can serve it. server.go serves it, and has the two servers beside it, for the

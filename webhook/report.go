@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// The causes of connection_errors_total that this package knows. [Options.HandshakeCause] may name others.
+// The causes of connection_errors_total that this package knows. [ClientAuth.Failed] names others.
 const (
 	causeAccept  = "Accept"  // accept failed: too many open files, for example
 	causeHeaders = "Headers" // a request had too many header lines
@@ -75,7 +75,7 @@ func NewConnections(registry prometheus.Registerer, log *zap.Logger) (*Connectio
 // of is the reporter of one server.
 func (c *Connections) of(o *Options) *reporter {
 	return &reporter{
-		server: o.Name, all: c, cause: o.HandshakeCause,
+		server: o.Name, all: c, clients: o.Clients,
 		open: c.open.WithLabelValues(o.Name), displaced: c.closed.WithLabelValues(o.Name),
 	}
 }
@@ -84,7 +84,7 @@ func (c *Connections) of(o *Options) *reporter {
 type reporter struct {
 	server    string
 	all       *Connections
-	cause     func(error) string
+	clients   *ClientAuth
 	open      prometheus.Gauge
 	displaced prometheus.Counter
 }
@@ -108,8 +108,8 @@ func (r *reporter) failed(cause string, remote net.Addr, err error) {
 
 // causeOf sorts the error of a handshake.
 func (r *reporter) causeOf(err error) string {
-	if r.cause != nil {
-		if cause := r.cause(err); cause != "" {
+	if r.clients != nil {
+		if cause := r.clients.Failed(err); cause != "" {
 			return cause
 		}
 	}

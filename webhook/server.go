@@ -34,11 +34,8 @@ type Options struct {
 	Handler http.Handler
 	// Certificate returns the serving certificate. If nil, the server speaks plain HTTP.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// TLS, if set, changes the TLS configuration that the server would use: to verify client certificates, for example.
-	TLS func(*tls.Config)
-	// HandshakeCause, if set, names the cause of a failed handshake, as one of a few constants; empty for any cause that it
-	// does not know.
-	HandshakeCause func(error) string
+	// Clients verifies client certificates. If nil, every client is served.
+	Clients *ClientAuth
 	// Connections counts and logs what becomes of the connections.
 	Connections *Connections
 }
@@ -114,8 +111,8 @@ func (o *Options) secure() *tls.Config {
 		return nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: o.Certificate}
-	if o.TLS != nil {
-		o.TLS(config)
+	if o.Clients != nil {
+		o.Clients.Require(config)
 	}
 	return config
 }
@@ -125,7 +122,7 @@ func (o *Options) server(bounded *listener) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           o.Handler,
+		Handler:           o.authenticated(),
 		Protocols:         protocols,
 		MaxHeaderBytes:    maxHeader - headerSlop,
 		ReadHeaderTimeout: headerTimeout,
@@ -134,6 +131,21 @@ func (o *Options) server(bounded *listener) *http.Server {
 		ConnState:         nextRequest,
 		ErrorLog:          bounded.report.standardLog(),
 	}
+}
+
+// authenticated is the handler, for accepted clients only.
+func (o *Options) authenticated() http.Handler {
+	if o.Clients == nil {
+		return o.Handler
+	}
+	accepted := o.Clients.Wrap(o.Handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil { // Server.Answers, which uses no network
+			notFound(w, r)
+			return
+		}
+		accepted.ServeHTTP(w, r)
+	})
 }
 
 // notFound answers on every path but the handler's, as patiently and no more so.

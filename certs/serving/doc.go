@@ -4,6 +4,7 @@
 //   - pair.go: a [Pair], what a server needs and what verifies it; a new one, of a webhook CA of its own;
 //   - object.go: one object of the cluster, by name, as a watch tells of it;
 //   - reader.go: the [Reader], which serves what one Secret has;
+//   - clientca.go: the [ClientCA], the CA of the API server's client certificate, in a Secret;
 //   - published.go: [Published], whether the webhook configuration's caBundle verifies what is served;
 //   - state.go: what the Secret and the webhook configuration say about a rotation;
 //   - step.go: which one step is next; pure, and the one place that decides it;

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -40,6 +41,7 @@ type serveOptions struct {
 	metricsAuth      bool
 	logLevel         zapcore.Level
 	certificate      certificateOptions
+	clients          clientOptions
 	exposeToken      bool
 	accessTokenFiles []string
 }
@@ -64,12 +66,14 @@ in force at once, and one that is not valid is reported and changes nothing.`,
 	flags.StringVar(&o.healthListen, "health-listen", ":8081", "address to serve /healthz and /readyz on")
 	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "least severe lines to log: debug, info, warn or error")
 	o.certificate.register(flags)
+	o.clients.register(flags)
 	flags.BoolVar(&o.exposeToken, "expose-token-in-annotations", false, "accept profiles with accessToken.delivery: annotation, by which whoever reads pods reads the token")
 	flags.StringArrayVar(&o.accessTokenFiles, "access-token-file", nil, "file with the token of a profile with accessToken.delivery: annotation, as [`PROFILE=`]FILE; repeatable")
 	_ = cmd.MarkFlagRequired("config") // fails for a flag that does not exist
 	cmd.MarkFlagsRequiredTogether("tls-cert-file", "tls-key-file")
 	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "tls-secret")
 	cmd.MarkFlagsMutuallyExclusive("tls-cert-file", "self-signed")
+	cmd.MarkFlagsMutuallyExclusive("client-ca-secret", "client-ca-file")
 	return cmd
 }
 
@@ -98,6 +102,10 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	clients, err := newClients(cluster, &o.clients, log)
+	if err != nil {
+		return err
+	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
 	if err := webhook.RegisterLacks(registry, store); err != nil {
 		return err
@@ -114,7 +122,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	}
 	server, err := webhook.NewServer(webhook.Options{
 		Name: "webhook", Listen: o.listen, Handler: drain.Wrap(webhook.NewHandler(store, metrics, log)),
-		Certificate: certificate.get, Connections: connections,
+		Certificate: certificate.get, Clients: clients.auth, Connections: connections,
 	})
 	if err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
@@ -122,7 +130,7 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	keeper := newKeeper(cluster, store, watch, log)
 	distributor := newDistributor(cluster, store, watch, log)
 	missed := newMissedCounter(cluster, store, watch, log)
-	if err := errors.Join(keeper.Register(registry), distributor.Register(registry), missed.Register(registry), serving.Register(registry, certificate.get)); err != nil {
+	if err := errors.Join(clients.register(registry), keeper.Register(registry), distributor.Register(registry), missed.Register(registry), serving.Register(registry, certificate.get)); err != nil {
 		return err
 	}
 	leading := newLeading(cluster, panicked, log, certificate.lead, keeper.Lead, distributor.Lead, missed.Lead)
@@ -133,14 +141,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 	defer finish()
 	group, running := errgroup.WithContext(running)
 	group.Go(func() error { return server.Start(running) })
-	for _, follow := range certificate.run {
+	for _, follow := range slices.Concat(certificate.run, clients.run) {
 		group.Go(func() error { return follow(running) })
 	}
 	group.Go(func() error { return file.Follow(running, reload.use, reload.refuse) })
 	group.Go(func() error { watch.Run(running); return nil })
 	group.Go(func() error { return leading.run(running) })
 	group.Go(func() error {
-		health := webhook.Health(ready(stopping, certificate.usable, watch, server.Answers))
+		health := webhook.Health(ready(stopping, first(certificate.usable, clients.usable), watch, server.Answers))
 		return webhook.ListenAndServe(running, webhook.Options{Name: "health", Listen: o.healthListen, Handler: health, Connections: connections})
 	})
 	group.Go(func() error {
@@ -235,12 +243,17 @@ func (o *serveOptions) loadConfiguration(check func(*settings.Settings) error) (
 	return file, config, err
 }
 
-// allowTokens refuses profiles that would put a token into annotations unasked, or that have no token to put there.
+// allowTokens refuses profiles that would put a token into annotations unasked, in answers to anybody, or that have no token
+// to put there.
 func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) error {
 	for _, profile := range profiles {
 		if !o.exposeToken {
 			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, by which whoever reads pods reads the token: "+
 				"set it to secret, or accept that with --expose-token-in-annotations", profile)
+		}
+		if !o.clients.required() {
+			return fmt.Errorf("profiles.%s.accessToken.delivery: \"annotation\": without client certificates, every pod that reaches the webhook's port can read the token: "+
+				"require them with --client-ca-secret and --client-name, or write secret", profile)
 		}
 		_, named := tokens[profile]
 		_, unnamed := tokens[""]

@@ -50,6 +50,7 @@ func serveArgs(t *testing.T, config string) (dir string, args []string) {
 	t.Setenv("POD_NAMESPACE", "lightstep-injector")
 	put("token", "canary\n")
 	certificate, key := certificateFiles(t)
+	put("ca.crt", certificate)
 	return dir, []string{
 		"lightstep-injector", "serve", "--config", put("config.yaml", config), "--tls-cert-file", put("tls.crt", certificate), "--tls-key-file", put("tls.key", key),
 		"--listen", unused(t), "--health-listen", unused(t), "--metrics-listen", unused(t),
@@ -69,7 +70,21 @@ func TestServeRefuses(t *testing.T) {
 		{"an address that is none", served, []string{"--listen", "10250"}, 2, "HOST:PORT"},
 		{"a log level that is none", served, []string{"--log-level", "loud"}, 2, "--log-level"},
 		{"a token in annotations, unasked", servedByAnnotation, []string{"--access-token-file", "seed=token"}, 1, "--expose-token-in-annotations"},
-		{"a token in annotations, without one", servedByAnnotation, []string{"--expose-token-in-annotations"}, 1, "--access-token-file seed=FILE"},
+		{"a token in annotations, without one", servedByAnnotation, append(authenticated(), "--expose-token-in-annotations"), 1, "--access-token-file seed=FILE"},
+		{
+			"a token in annotations, for everybody", servedByAnnotation,
+			[]string{"--expose-token-in-annotations", "--access-token-file", "seed=token"},
+			1,
+			`profiles.seed.accessToken.delivery: "annotation": without client certificates, every pod that reaches the webhook's port can read the token: require them with --client-ca-secret and --client-name, or write secret`,
+		},
+		{"a client CA without names", served, []string{"--client-ca-file", "ca.crt"}, 2, "--client-name is missing"},
+		{"a client CA's Secret without names", served, []string{"--client-ca-secret", "ca"}, 2, "--client-name is missing"},
+		{"names without a client CA", served, []string{"--client-name", "api"}, 2, "--client-name api"},
+		{"a name that is a pattern", served, []string{"--client-ca-file", "ca.crt", "--client-name", "*"}, 2, "without *"},
+		{"an empty name", served, []string{"--client-ca-file", "ca.crt", "--client-name", ""}, 2, "--client-name"},
+		{"two client CAs", served, []string{"--client-ca-file", "ca.crt", "--client-ca-secret", "ca", "--client-name", "api"}, 2, "client-ca-file client-ca-secret"},
+		{"no client CA file", served, []string{"--client-ca-file", "none.crt", "--client-name", "api"}, 1, "none.crt"},
+		{"a client CA file that has none", served, []string{"--client-ca-file", "token", "--client-name", "api"}, 1, "token: the client CA has no certificate in PEM"},
 		{"a token for no profile", served, []string{"--access-token-file", "other=token"}, 1, "other"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -84,10 +99,13 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
+// authenticated are the flags by which clients need a certificate.
+func authenticated() []string { return []string{"--client-ca-file", "ca.crt", "--client-name", "api"} }
+
 func TestServeAcceptsATokenForAnnotations(t *testing.T) {
 	dir, _ := serveArgs(t, servedByAnnotation)
 	for _, files := range [][]string{{filepath.Join(dir, "token")}, {"seed=" + filepath.Join(dir, "token")}} {
-		o := serveOptions{config: filepath.Join(dir, "config.yaml"), exposeToken: true, accessTokenFiles: files}
+		o := serveOptions{config: filepath.Join(dir, "config.yaml"), exposeToken: true, accessTokenFiles: files, clients: clientOptions{secret: "ca", names: []string{"api"}}}
 		if _, _, err := o.loadConfiguration(func(*settings.Settings) error { return nil }); err != nil {
 			t.Errorf("%v: %s", files, err)
 		}

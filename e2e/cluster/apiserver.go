@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}()
 	configureAPIServer(server)
-	if err := c.configureAudit(server, run); err != nil {
+	if err := errors.Join(c.configureAudit(server, run), c.configureAdmission(server, run)); err != nil {
 		return err
 	}
 	crlog.SetLogger(logr.Discard()) // envtest returns what it logs, and complains when it is not told where to

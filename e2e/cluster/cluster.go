@@ -32,6 +32,9 @@ type Cluster struct {
 	Existing bool
 
 	auditPolicy string
+	// webhookUser names the webhooks to which the API server shows the certificate that issueClient writes; nil for none.
+	webhookUser string
+	issueClient func(dir string) (certFile, keyFile string, err error)
 	// others are the pods, by label selector, that kwok leaves to somebody else.
 	others     string
 	env        *envtest.Environment

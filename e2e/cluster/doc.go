@@ -7,7 +7,8 @@
 //
 // Everything listens on loopback, on free ports, and lives in a folder of its own under .cache/run. [Cluster.Stop]
 // removes it all. After a crash the components end by themselves (see process and e2e/controlplane), and the next start
-// removes the folder.
+// removes the folder. [WithClientCertificate] gives the API server an AdmissionConfiguration, by which it authenticates to
+// webhooks.
 //
 // Service addresses lie in 127.10.0.0/16. Each ClusterIP is thus an address of this machine: a process that listens on
 // it is reached through an ordinary Service, with no kube-proxy. [ClaimServiceIP] keeps two runs from taking the same.

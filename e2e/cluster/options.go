@@ -17,3 +17,10 @@ func WithAuditedBodies(c *Cluster, run *Run) {
 func WithoutKwok(selector string) Option {
 	return func(c *Cluster, _ *Run) { c.others = selector }
 }
+
+// WithClientCertificate has the API server show a client certificate to webhooks, by an AdmissionConfiguration as
+// docs/client-certificates.md has it. issue writes the certificate and its key into a folder. user names the webhooks, as the
+// kubeconfig of an AdmissionConfiguration does: HOST or HOST:PORT, * for all.
+func WithClientCertificate(user string, issue func(dir string) (certFile, keyFile string, err error)) Option {
+	return func(c *Cluster, _ *Run) { c.webhookUser, c.issueClient = user, issue }
+}

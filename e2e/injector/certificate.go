@@ -34,7 +34,7 @@ func NewCA(name string) (*CA, error) {
 		return nil, fmt.Errorf("make the CA %s: %w", name, err)
 	}
 	template := certificate(name)
-	template.IsCA, template.BasicConstraintsValid = true, true
+	template.IsCA, template.BasicConstraintsValid, template.NotAfter = true, true, template.NotBefore.AddDate(10, 0, 0)
 	template.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -45,10 +45,6 @@ func NewCA(name string) (*CA, error) {
 
 // WriteServing writes a serving certificate for the host, a name or an address, and its key.
 func (ca *CA) WriteServing(dir, host string) (certFile, keyFile string, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
-	}
 	template := certificate(host)
 	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	if ip := net.ParseIP(host); ip != nil {
@@ -56,20 +52,41 @@ func (ca *CA) WriteServing(dir, host string) (certFile, keyFile string, err erro
 	} else {
 		template.DNSNames = []string{host}
 	}
+	return ca.write(template, filepath.Join(dir, "webhook"))
+}
+
+// WriteClient writes a client certificate for the name, and its key, valid until the end.
+func (ca *CA) WriteClient(dir, name string, end time.Time, organizations ...string) (certFile, keyFile string, err error) {
+	template := certificate(name)
+	template.Subject.Organization, template.NotAfter = organizations, end
+	if !end.After(template.NotBefore) {
+		template.NotBefore = end.Add(-time.Hour)
+	}
+	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return ca.write(template, filepath.Join(dir, "client"))
+}
+
+// write signs a certificate, and writes it and its key beside each other.
+func (ca *CA) write(template *x509.Certificate, path string) (certFile, keyFile string, err error) {
+	name := template.Subject.CommonName
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", fmt.Errorf("make the certificate for %s: %w", name, err)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, key.Public(), ca.key)
 	if err != nil {
-		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
+		return "", "", fmt.Errorf("make the certificate for %s: %w", name, err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return "", "", fmt.Errorf("make the certificate for %s: %w", host, err)
+		return "", "", fmt.Errorf("make the certificate for %s: %w", name, err)
 	}
-	certFile, keyFile = filepath.Join(dir, "webhook.crt"), filepath.Join(dir, "webhook.key")
+	certFile, keyFile = path+".crt", path+".key"
 	if err := os.WriteFile(certFile, pemOf("CERTIFICATE", der), 0o600); err != nil {
-		return "", "", fmt.Errorf("write the certificate for %s: %w", host, err)
+		return "", "", fmt.Errorf("write the certificate for %s: %w", name, err)
 	}
 	if err := os.WriteFile(keyFile, pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
-		return "", "", fmt.Errorf("write the key for %s: %w", host, err)
+		return "", "", fmt.Errorf("write the key for %s: %w", name, err)
 	}
 	return certFile, keyFile, nil
 }

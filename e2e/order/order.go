@@ -42,6 +42,8 @@ type Property struct {
 	Answered func(namespace string, patch []byte)
 	// Counts tells whether a pod shows anything of the property: at least a quarter of them must.
 	Counts func(proxy any) bool
+	// Certificate is the client certificate that is shown to a webhook that asks for one; nil for none.
+	Certificate *tls.Certificate
 
 	client *http.Client
 }
@@ -63,7 +65,11 @@ type effect struct {
 // Check compares so many generated pods. A failure names its seed.
 func (p *Property) Check(t *testing.T, pods int) {
 	t.Helper()
-	p.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // this run's own, on loopback
+	secured := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // this run's own, on loopback
+	if p.Certificate != nil {
+		secured.Certificates = []tls.Certificate{*p.Certificate}
+	}
+	p.client = &http.Client{Transport: &http.Transport{TLSClientConfig: secured}}
 	defer p.client.CloseIdleConnections()
 	var counted, refused atomic.Int64
 	var group sync.WaitGroup

@@ -4,6 +4,7 @@ package stage
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"os"
 	"path/filepath"
@@ -43,6 +44,7 @@ type Stage struct {
 	Config string
 
 	root   string
+	caller *injector.Caller
 	canary *canary.Canary
 	scene  canary.Scene
 }
@@ -60,7 +62,11 @@ func New(t *testing.T, root string, options ...cluster.Option) *Stage {
 	Check(t, err)
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
 	Check(t, err)
-	s.Cluster, err = cluster.Start(ctx, control, run, append(options, cluster.WithAuditedBodies)...)
+	s.caller, err = injector.NewCaller()
+	Check(t, err)
+	// The certificate is shown where a webhook asks for one, unless an option names another.
+	options = append([]cluster.Option{cluster.WithAuditedBodies, cluster.WithClientCertificate("*", s.caller.Issue)}, options...)
+	s.Cluster, err = cluster.Start(ctx, control, run, options...)
 	Check(t, err)
 	t.Cleanup(func() { Check(t, s.Cluster.Stop()) })
 	quiet := rest.CopyConfig(s.Cluster.Config)
@@ -144,16 +150,24 @@ func (s *Stage) Injector(t *testing.T, config string, o injector.Options) *injec
 	return i
 }
 
-// Publishing are the flags by which the injector delivers a token by annotation in these profiles.
+// Publishing are the flags by which the injector delivers a token by annotation in these profiles, to the API server only.
 func (s *Stage) Publishing(t *testing.T, token string, profiles ...string) []string {
 	t.Helper()
 	file := filepath.Join(s.Run.Dir, "token")
 	Check(t, os.WriteFile(file, []byte(token), 0o600))
-	flags := []string{"--expose-token-in-annotations"}
+	flags := append(s.caller.Flags(), "--expose-token-in-annotations")
 	for _, profile := range profiles {
 		flags = append(flags, "--access-token-file", profile+"="+file)
 	}
 	return flags
+}
+
+// ClientCertificate is the API server's, for a test that calls webhooks itself.
+func (s *Stage) ClientCertificate(t *testing.T) *tls.Certificate {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(s.caller.CertFile, s.caller.KeyFile)
+	Check(t, err)
+	return &pair
 }
 
 // Namespace makes one.

@@ -51,7 +51,7 @@ func setUp(t *testing.T) *environment {
 	t.Cleanup(func() { check(t, run.Remove()) })
 	binary, err := injector.Build(ctx, root, run)
 	check(t, err)
-	c := connect(t, run)
+	c, authenticated := connect(t, run)
 	quiet := rest.CopyConfig(c.Config)
 	quiet.WarningHandler = rest.NoWarnings{} // the one test that wants them has a client of its own
 	client, err := kubernetes.NewForConfig(quiet)
@@ -72,7 +72,7 @@ func setUp(t *testing.T) *environment {
 		Binary:      binary,
 		Kubeconfig:  relayed,
 		Config:      e.config,
-		Flags:       []string{"--expose-token-in-annotations", "--access-token-file", "native=" + token},
+		Flags:       append(authenticated, "--expose-token-in-annotations", "--access-token-file", "native="+token),
 		WebhookHost: os.Getenv("E2E_WEBHOOK_HOST"),
 	})
 	check(t, err)
@@ -81,23 +81,30 @@ func setUp(t *testing.T) *environment {
 	return e
 }
 
-// connect starts a control plane, or uses the one that the environment names.
-func connect(t *testing.T, run *cluster.Run) *cluster.Cluster {
+// connect starts a control plane, or uses the one that the environment names, and returns the flags by which the injector knows
+// its API server: the profile native delivers the token by annotation, which takes that.
+func connect(t *testing.T, run *cluster.Run) (c *cluster.Cluster, authenticated []string) {
 	t.Helper()
 	if kubeconfig := os.Getenv("E2E_KUBECONFIG"); kubeconfig != "" {
 		if os.Getenv("E2E_WEBHOOK_HOST") == "" {
 			t.Fatal("E2E_KUBECONFIG is set: set E2E_WEBHOOK_HOST, too, to a name or address of this machine that the cluster's API server can reach")
 		}
+		ca, name := os.Getenv("E2E_CLIENT_CA"), os.Getenv("E2E_CLIENT_NAME")
+		if ca == "" || name == "" {
+			t.Fatal("E2E_KUBECONFIG is set: set E2E_CLIENT_CA to a file with the CA of the client certificate that its API server shows to webhooks, and E2E_CLIENT_NAME to its name (docs/client-certificates.md)")
+		}
 		c, err := cluster.Connect(kubeconfig)
 		check(t, err)
-		return c
+		return c, []string{"--client-ca-file", ca, "--client-name", name}
 	}
 	binary, err := cluster.Build(t.Context(), root, report.New(os.Stdout).Progress)
 	check(t, err)
-	c, err := cluster.Start(t.Context(), binary, run)
+	caller, err := injector.NewCaller()
+	check(t, err)
+	c, err = cluster.Start(t.Context(), binary, run, cluster.WithClientCertificate("*", caller.Issue))
 	check(t, err)
 	t.Cleanup(func() { check(t, c.Stop()) })
-	return c
+	return c, caller.Flags()
 }
 
 func (e *environment) takeDown(t *testing.T) {

@@ -287,7 +287,7 @@ func copyFix(source *settings.Source) string {
 	if source == nil {
 		return "create it"
 	}
-	return "it is copied from Secret " + source.Name + " in the injector's own namespace, whose Events say why it is not"
+	return "the injector copies it; see the Events in the injector's namespace"
 }
 
 func (p *planner) tokenFix() string {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -27,6 +29,10 @@ const timeout = 30 * time.Second
 
 // maxAnswer is more than any answer about the pod below takes, in bytes.
 const maxAnswer = 1 << 20
+
+// ErrCertificateRequired is returned by [Call] for a webhook whose serving certificate is trusted and which demands a client
+// certificate. Only the API server has one, so nothing more can be tried.
+var ErrCertificateRequired = errors.New("the webhook requires a client certificate")
 
 // Call asks a webhook about a pod, and returns what it answers. Any answer that the API server could not use is an error. at is
 // the host:port that it is reached at, whoever it says it is; where it says itself if empty.
@@ -51,19 +57,64 @@ func Call(ctx context.Context, webhook *registrationv1.MutatingWebhook, at strin
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	transport := &http.Transport{DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dial(ctx, network, address, cmp.Or(at, address), roots)
+	}}
 	defer transport.CloseIdleConnections()
-	if at != "" {
-		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, at)
-		}
-	}
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	return read(response, review)
+}
+
+// dial connects to at, verifies the certificate for the host of address, and sees whether the server demands a client
+// certificate. With TLS 1.3 a server rejects a client without one after the client's side of the handshake is complete:
+// its alert is read before anything is written.
+func dial(ctx context.Context, network, address, at string, roots *x509.CertPool) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	demanded, verified := false, false
+	dialer := tls.Dialer{Config: &tls.Config{
+		RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12,
+		VerifyConnection: func(tls.ConnectionState) error { verified = true; return nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			demanded = true
+			return &tls.Certificate{}, nil // none
+		},
+	}}
+	connection, err := dialer.DialContext(ctx, network, at)
+	if err == nil && demanded {
+		err = rejection(connection)
+	}
+	if demanded && verified && requires(err) {
+		return nil, ErrCertificateRequired
+	}
+	return connection, err
+}
+
+// rejection waits for what a server that has asked for a client certificate does without one.
+func rejection(connection net.Conn) error {
+	_ = connection.SetReadDeadline(time.Now().Add(timeout))
+	_, err := connection.Read(make([]byte, 1))
+	_ = connection.Close()
+	if err == nil {
+		err = errors.New("it speaks before it is asked")
+	}
+	return err
+}
+
+// requires tells whether an error is the alert by which a server demands a client certificate: certificate_required with
+// TLS 1.3, handshake_failure with TLS 1.2 (RFC 8446, section 4.4.2.4; RFC 5246, section 7.4.6). crypto/tls exports no type.
+func requires(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return strings.HasSuffix(text, "tls: certificate required") || strings.HasSuffix(text, "tls: handshake failure")
 }
 
 // read reads an answer to a review.

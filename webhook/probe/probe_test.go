@@ -1,7 +1,9 @@
 package probe_test
 
 import (
+	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -63,6 +65,41 @@ func TestCallAt(t *testing.T) {
 	webhook.ClientConfig.URL = new("https://example.org/inject")
 	if _, err := probe.Call(t.Context(), webhook, at); err == nil || !strings.Contains(err.Error(), "example.org") {
 		t.Errorf("another name: %v", err)
+	}
+}
+
+// TestCertificateRequired: a webhook that demands a client certificate is told from one that cannot be called.
+func TestCertificateRequired(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		auth     tls.ClientAuthType
+		version  uint16
+		required bool
+	}{
+		{"required, TLS 1.3", tls.RequireAnyClientCert, tls.VersionTLS13, true},
+		{"required, TLS 1.2", tls.RequireAnyClientCert, tls.VersionTLS12, true},
+		{"required and verified", tls.RequireAndVerifyClientCert, tls.VersionTLS13, true},
+		{"none asked for", tls.NoClientCert, tls.VersionTLS13, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(answering(t, http.StatusOK, good))
+			server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
+			server.TLS = &tls.Config{ClientAuth: c.auth, MaxVersion: c.version} //nolint:gosec // the versions are what is tested
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+			client := registrationv1.WebhookClientConfig{URL: new(server.URL + "/inject"), CABundle: ca}
+			_, err := probe.Call(t.Context(), &registrationv1.MutatingWebhook{ClientConfig: client}, "")
+			if got := errors.Is(err, probe.ErrCertificateRequired); got != c.required || (err == nil) == c.required {
+				t.Errorf("%v", err)
+			}
+			client.CABundle = serve(t, answering(t, http.StatusOK, good)).ClientConfig.CABundle
+			client.URL = new(strings.Replace(*client.URL, "127.0.0.1", "localhost", 1))
+			_, err = probe.Call(t.Context(), &registrationv1.MutatingWebhook{ClientConfig: client}, "")
+			if err == nil || errors.Is(err, probe.ErrCertificateRequired) {
+				t.Errorf("a certificate for another host: %v", err)
+			}
+		})
 	}
 }
 

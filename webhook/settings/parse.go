@@ -69,8 +69,12 @@ func Parse(data []byte) (*Settings, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("the file has %d bytes; at most %d are read", len(data), maxFile)
 	}
+	numbers := checkNumbers(data)
 	asJSON, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
+		if len(numbers) > 0 { // JSON has no .inf
+			return nil, errors.Join(numbers...)
+		}
 		return nil, fmt.Errorf("the file is not YAML: %w", err)
 	}
 	config := defaultConfiguration()
@@ -80,7 +84,7 @@ func Parse(data []byte) (*Settings, error) {
 	if config.Profiles == nil {
 		config.Profiles = map[string]Profile{DefaultProfile: defaultProfile()}
 	}
-	if problems := validate(&config); len(problems) > 0 {
+	if problems := slices.Concat(numbers, validate(&config)); len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	return compile(config, nil), nil

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -67,11 +68,8 @@ func (s *Settings) Resolve(namespace string, ofNamespace, ofPod map[string]strin
 	if chosen, ok := namespaceSays[SettingProfile]; ok {
 		name = chosen
 	}
-	profile, err := s.profile(name)
+	profile, err := s.selected(name, namespace)
 	if err != nil {
-		return Resolved{}, r.ignored, err
-	}
-	if err := profile.allowedIn(namespace); err != nil {
 		return Resolved{}, r.ignored, err
 	}
 	resolved := profile.resolved()
@@ -96,6 +94,32 @@ func (s *Settings) Profile(name string, namespaces ...string) (Resolved, error) 
 		}
 	}
 	return profile.resolved(), nil
+}
+
+// selected returns the profile that a namespace selects. The error is shown to tenants: it names only profiles that the
+// namespace may select, and no pattern of other namespaces.
+func (s *Settings) selected(name, namespace string) (*compiledProfile, error) {
+	profile, ok := s.profiles[name]
+	cause := ErrProfileNotAllowed
+	switch {
+	case !ok:
+		cause = ErrProfileUnknown
+	case matches(profile.Namespaces, namespace):
+		return profile, nil
+	}
+	return nil, fmt.Errorf("%w: %q; namespace %s may select %s", cause, name, namespace, s.selectable(namespace))
+}
+
+// selectable names the profiles that a namespace may select.
+func (s *Settings) selectable(namespace string) string {
+	var names []string
+	for name, profile := range s.profiles {
+		if matches(profile.Namespaces, namespace) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return cmp.Or(strings.Join(names, ", "), "none")
 }
 
 func (s *Settings) profile(name string) (*compiledProfile, error) {
@@ -199,8 +223,8 @@ func (r *resolution) invalid(scope, annotation, value string, err error) {
 
 func parseSampling(text string) (float64, error) {
 	percent, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return 0, errors.New("write a percentage above 0 and up to 100")
+	if err != nil || !plainNumber(text) {
+		return 0, errors.New("write a percentage above 0 and up to 100, in decimal digits such as 12.5")
 	}
 	return percent, checkSampling(percent)
 }

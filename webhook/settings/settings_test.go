@@ -64,6 +64,21 @@ func TestBadInput(t *testing.T) {
 		{profile("caCertificate: {key: a/b}"), "write the key of a Secret"},
 		{profile("caCertificate: {mountInto: some}"), "write all or proxy"},
 		{profile("accessToken: {delivery: env}"), "write secret or annotation"},
+		{profile("sampling: 0x10"), `profiles.default.sampling: "0x10": write the number in decimal digits, such as 12.5`},
+		{profile("sampling: 0b11"), `"0b11": write the number in decimal digits`},
+		{profile("sampling: 0o17"), "profiles.default.sampling"},
+		{profile("sampling: 010"), `"010": write the number in decimal digits`},
+		{profile("sampling: 1_0"), `"1_0": write the number in decimal digits`},
+		{profile("sampling: 1e1"), `"1e1": write the number in decimal digits`},
+		{profile("sampling: +5"), `"+5": write the number in decimal digits`},
+		{profile("sampling: 5."), `"5.": write the number in decimal digits`},
+		{profile("sampling: 0x1p3"), "profiles.default.sampling: a string is not valid here; a number is needed"},
+		{profile("sampling: .inf"), "profiles.default.sampling"},
+		{profile("sampling: .nan"), "profiles.default.sampling"},
+		{profile("sampling: 0.00000000000000000000001"), "write the number in decimal digits"},
+		{profile("satellite: {address: 'x:0443'}"), "add a port from 1 to 65535"},
+		{profile("satellite: {address: 'x:0x1bb'}"), "profiles.default.satellite.address"},
+		{profile("satellite: {address: 'x:4_43'}"), "profiles.default.satellite.address"},
 		{profile("sampling: 0"), "to turn tracing off write mesh.tracer: none"},
 		{profile("sampling: -1"), "write a percentage above 0 and up to 100"},
 		{profile("sampling: 100.5"), "write a percentage above 0 and up to 100"},
@@ -83,6 +98,40 @@ func TestBadInput(t *testing.T) {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80q\n got: %v\nwant: %s", c.text, err, c.want)
 		}
+	}
+}
+
+// TestNumbers: an annotation's number is one as people write it. strconv.ParseFloat alone takes many others.
+func TestNumbers(t *testing.T) {
+	s := parse(t, "profiles: {default: {sampling: 7}}")
+	for text, want := range map[string]float64{
+		"50": 50, "12.5": 12.5, "0.5": 0.5, ".5": 0.5, "100": 100, "100.00": 100, "0.01": 0.01,
+		"0x1p3": 7, "0X1P3": 7, "0x10": 7, "0b1": 7, "0o7": 7, "010": 7, "00.5": 7, "1_0": 7, "1e1": 7, "1E1": 7, "5e-1": 7, "+5": 7, "-5": 7, "5.": 7, ".": 7, "": 7,
+		"Inf": 7, "+Inf": 7, "infinity": 7, "NaN": 7, "nan": 7, " 5": 7, "5 ": 7, "5%": 7, "1.2.3": 7, "1,5": 7, "٥": 7, "５": 7, "0": 7, "0.0": 7, "100.1": 7,
+		"0.000000000000000000000000000001": 7,
+	} {
+		resolved, ignored, err := s.Resolve("shop", nil, map[string]string{SamplingAnnotation: text})
+		if err != nil || resolved.Sampling != want || (want == 7) != (len(ignored) == 1) {
+			t.Errorf("%q: sampling %g, want %g; ignored: %v, %v", text, resolved.Sampling, want, ignored, err)
+		}
+	}
+}
+
+// TestProfilesOfOthers: what a namespace is told of profiles names those that it may select, and no pattern of namespaces.
+func TestProfilesOfOthers(t *testing.T) {
+	s := parse(t, "profiles: {default: {}, pay: {namespaces: ['pay-*']}, pay-eu: {namespaces: ['pay-*', other]}, ops: {namespaces: [ops]}}")
+	for _, c := range []struct{ namespace, profile, want string }{
+		{"shop", "pay", `the profile's namespaces do not include this one: "pay"; namespace shop may select default`},
+		{"shop", "none", `the configuration has no such profile: "none"; namespace shop may select default`},
+		{"pay-1", "ops", `the profile's namespaces do not include this one: "ops"; namespace pay-1 may select default, pay, pay-eu`},
+	} {
+		if _, _, err := s.Resolve(c.namespace, map[string]string{ProfileAnnotation: c.profile}, nil); err == nil || err.Error() != c.want {
+			t.Errorf("%s in %s:\n got: %v\nwant: %s", c.profile, c.namespace, err, c.want)
+		}
+	}
+	closed := parse(t, "profiles: {default: {namespaces: [ops]}}")
+	if _, _, err := closed.Resolve("shop", nil, nil); err == nil || !strings.HasSuffix(err.Error(), "namespace shop may select none") {
+		t.Errorf("where none may be selected: %v", err)
 	}
 }
 

@@ -110,7 +110,7 @@ func checkAddress(address string) error {
 	if err != nil || bare || u.Host != address || u.Hostname() == "" {
 		return fmt.Errorf("write host:port, with IPv6 in brackets, such as lightstep-satellite.lightstep:9292 or [fd00::1]:9292")
 	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 || u.Port()[0] == '0' {
 		return fmt.Errorf("add a port from 1 to 65535, such as %s", hostPortOf(u.Hostname()))
 	}
 	if !isIP(u.Hostname()) && len(validation.IsDNS1123Subdomain(u.Hostname())) > 0 {

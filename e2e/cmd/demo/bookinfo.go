@@ -44,9 +44,11 @@ type namespace struct {
 	wants func(d *demo, pod *corev1.Pod) []error
 }
 
-func namespaces() []namespace {
+// namespaces are those of the demo. In the last, the token is delivered by annotation, for which the API server needs a client
+// certificate.
+func namespaces(authenticated bool) []namespace {
 	label := map[string]string{injectionLabel: "enabled"}
-	return []namespace{
+	all := []namespace{
 		{name: "bookinfo-unlabelled", why: "namespace not labelled", wants: (*demo).wantsUntouched},
 		{name: "bookinfo-default", labels: label, wants: (*demo).wantsMount},
 		{
@@ -54,6 +56,10 @@ func namespaces() []namespace {
 			annotations: map[string]string{profileAnnotation: profileOfIstio17}, wants: (*demo).wantsTracer,
 		},
 	}
+	if !authenticated {
+		return all[:2]
+	}
+	return all
 }
 
 // makeSource makes the one Secret that the injector copies into labelled namespaces.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type demo struct {
 	injector          *injector.Injector
 	controlPlane, bin string // the built programs
 	token             string // made for this run
+	caller            *injector.Caller
 	namespaces        []namespace
 }
 
@@ -51,7 +53,7 @@ const cleanUpTimeout = time.Minute
 
 // demonstrate runs the demo from beginning to end.
 func demonstrate(ctx context.Context, o options) (err error) {
-	d := &demo{options: o, report: report.New(os.Stdout), namespaces: namespaces()}
+	d := &demo{options: o, report: report.New(os.Stdout), namespaces: namespaces(o.kubeconfig == "")}
 	d.introduce()
 	if d.run, err = cluster.NewRun(o.root); err != nil {
 		return err
@@ -115,7 +117,10 @@ func (d *demo) startCluster(ctx context.Context) (err error) {
 		d.cluster, err = cluster.Connect(d.kubeconfig)
 		return err
 	}
-	d.cluster, err = cluster.Start(ctx, d.controlPlane, d.run)
+	if d.caller, err = injector.NewCaller(); err != nil {
+		return err
+	}
+	d.cluster, err = cluster.Start(ctx, d.controlPlane, d.run, cluster.WithClientCertificate("*", d.caller.Issue))
 	return err
 }
 
@@ -126,16 +131,33 @@ func (d *demo) startInjector(ctx context.Context) (err error) {
 	if err := os.WriteFile(tokenFile, []byte(d.token), 0o600); err != nil {
 		return fmt.Errorf("write the access token: %w", err)
 	}
+	config, flags := d.config(), []string(nil)
+	if d.caller != nil {
+		flags = append(d.caller.Flags(), "--expose-token-in-annotations", "--access-token-file", profileOfIstio17+"="+tokenFile)
+	} else if config, err = d.withoutAnnotations(); err != nil {
+		return err
+	}
 	d.injector, err = injector.New(ctx, d.cluster, d.run, injector.Options{
 		Binary:      d.bin,
-		Config:      d.config(),
-		Flags:       []string{"--expose-token-in-annotations", "--access-token-file", profileOfIstio17 + "=" + tokenFile},
+		Config:      config,
+		Flags:       flags,
 		WebhookHost: d.webhookHost,
 	})
 	if err != nil {
 		return err
 	}
 	return d.injector.Start(ctx)
+}
+
+// withoutAnnotations is the example's configuration for an API server that shows no client certificate, as one elsewhere may not:
+// the injector then delivers no token by annotation.
+func (d *demo) withoutAnnotations() (string, error) {
+	text, err := os.ReadFile(d.config())
+	if err != nil {
+		return "", fmt.Errorf("read the example's configuration: %w", err)
+	}
+	file := filepath.Join(d.run.Dir, "config.yaml")
+	return file, injector.WriteConfig(file, bytes.ReplaceAll(text, []byte("delivery: annotation"), []byte("delivery: secret")))
 }
 
 // cleanUp ends everything, and takes away what was put into somebody else's cluster.

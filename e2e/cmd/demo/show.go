@@ -59,6 +59,10 @@ func (d *demo) showTable(version string, byNamespace [][]corev1.Pod) {
 	}
 	_ = table.Flush()
 	d.report.Linef("")
+	if d.caller == nil {
+		d.report.Linef("The Secret lightstep.cacert was made once, in lightstep-system: the injector has copied it into the labelled namespace.")
+		return
+	}
 	d.report.Linef("bookinfo-default: the injector has looked for Istio, and there is none, so the containers get the satellite CA")
 	d.report.Linef("alone. bookinfo-istio-1-7: its profile says that Istio 1.7 is to come. The Secret lightstep.cacert was made once, in")
 	d.report.Linef("lightstep-system: the injector has copied it into the two labelled namespaces, and not into the other.")

@@ -39,6 +39,7 @@ func TestAlerts(t *testing.T) {
 		{"Errors", e.errors},
 		{"Shedding", e.shedding},
 		{"CertificateExpiring", e.certificateExpiring},
+		{"ClientCertificateExpiring", e.clientCertificateExpiring},
 		{"NoCertificate", e.noCertificate},
 		{"MayNotLook", e.mayNotLook},
 	} {
@@ -309,6 +310,48 @@ func (e *environment) certificateExpiring(t *testing.T) {
 		}
 		return err
 	})
+	e.resolved(t)
+	replica.Kill()
+}
+
+// clientCertificateExpiring: a client calls a replica with a certificate that nobody has replaced in time.
+func (e *environment) clientCertificateExpiring(t *testing.T) {
+	caller, err := injector.NewCaller()
+	stage.Check(t, err)
+	dir := t.TempDir()
+	_, _, err = caller.Issue(dir)
+	stage.Check(t, err)
+	replica := e.replica(t, injector.Options{Name: "guarded", Flags: caller.Flags()})
+	e.serveUntil(t, year)
+	stage.Check(t, replica.Start(t.Context()))
+	e.scraped["guarded"] = replica
+	defer delete(e.scraped, "guarded")
+	call := func(left time.Duration) {
+		t.Helper()
+		_, _, err := caller.CA.WriteClient(dir, injector.CallerName, time.Now().Add(left))
+		stage.Check(t, err)
+		pair, err := tls.LoadX509KeyPair(caller.CertFile, caller.KeyFile)
+		stage.Check(t, err)
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}, //nolint:gosec // this run's own, on loopback
+		}}}
+		defer client.CloseIdleConnections()
+		response, err := client.Do(review(t.Context(), replica.URL(), strings.NewReader("")))
+		stage.Check(t, err)
+		stage.Check(t, errors.Join(discard(response.Body), response.Body.Close()))
+		got, err := replica.Metric(t.Context(), "lightstep_injector_client_certificate_expiry_seconds", nil)
+		stage.Check(t, err)
+		if got > left.Seconds() || got < left.Seconds()-3600 {
+			t.Errorf("it has %v seconds left, not %s", got, left)
+		}
+	}
+	call(10 * day)
+	e.begin(t)
+	e.fires(t, "ClientCertificateExpiring warning")
+	call(2 * day)
+	e.begin(t)
+	e.fires(t, "ClientCertificateExpiring critical", "ClientCertificateExpiring warning")
+	call(year)
 	e.resolved(t)
 	replica.Kill()
 }

@@ -228,6 +228,12 @@ func values() []value {
 		{"webhook.failurePolicy=Fail,webhook.timeoutSeconds=9", func(r *rendered) bool {
 			return *r.webhook.Webhooks[0].FailurePolicy == admissionv1.Fail && *r.webhook.Webhooks[0].TimeoutSeconds == 9
 		}},
+		{"webhook.clientCA.secretName=ca,webhook.clientNames={a b,c}", func(r *rendered) bool {
+			return strings.HasSuffix(args(r), "--client-ca-secret=ca:ca.crt --client-name=a b --client-name=c")
+		}},
+		{"webhook.clientCA.secretName=ca,webhook.clientCA.key=k,webhook.clientNames={a}", func(r *rendered) bool {
+			return strings.HasSuffix(args(r), "--client-ca-secret=ca:k --client-name=a")
+		}},
 		{"networkPolicy.enabled=true", func(r *rendered) bool {
 			return len(r.network.Spec.Ingress) == 3 && len(r.network.Spec.Ingress[0].From) == 0 && len(r.network.Spec.PolicyTypes) == 1
 		}},
@@ -318,15 +324,23 @@ func TestRefusedValues(t *testing.T) {
 		"satelliteCA.pem=x": "/satelliteCA/pem",
 		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate=null":        "satelliteCA.pem: config.profiles.default.caCertificate is null",
 		"satelliteCA.pem=-----BEGIN CERTIFICATE-----,config.profiles.default.caCertificate.source=null": "satelliteCA.pem: config.profiles.default.caCertificate.source is null",
-		"webhook.failurePolicy=ignore":             "/webhook/failurePolicy",
-		"webhook.timeoutSeconds=31":                "/webhook/timeoutSeconds",
-		"webhook.reinvocationPolicy=Never":         "'reinvocationPolicy'",
-		"metrics.auth=yes":                         "/metrics/auth",
-		"monitoring.podMonitor.tokenSecret.name=x": "/monitoring/podMonitor/tokenSecret",
-		"networkPolicy.enabled=1":                  "/networkPolicy/enabled",
-		"networkPolicy.apiServerCIDRs={x}":         "/networkPolicy/apiServerCIDRs/0",
-		"networkPolicy.metricsFrom={x}":            "/networkPolicy/metricsFrom/0",
-		"networkPolicy.apiServerCIDR=1.1/16":       "'apiServerCIDR'",
+		"webhook.failurePolicy=ignore":                             "/webhook/failurePolicy",
+		"webhook.timeoutSeconds=31":                                "/webhook/timeoutSeconds",
+		"webhook.reinvocationPolicy=Never":                         "'reinvocationPolicy'",
+		"metrics.auth=yes":                                         "/metrics/auth",
+		"monitoring.podMonitor.tokenSecret.name=x":                 "/monitoring/podMonitor/tokenSecret",
+		"networkPolicy.enabled=1":                                  "/networkPolicy/enabled",
+		"networkPolicy.apiServerCIDRs={x}":                         "/networkPolicy/apiServerCIDRs/0",
+		"networkPolicy.metricsFrom={x}":                            "/networkPolicy/metricsFrom/0",
+		"networkPolicy.apiServerCIDR=1.1/16":                       "'apiServerCIDR'",
+		"webhook.clientCA.secretName=ca":                           "webhook.clientNames: is empty",
+		"webhook.clientNames={a}":                                  "webhook.clientCA.secretName: is empty",
+		"webhook.clientNames=a":                                    "/webhook/clientNames",
+		"webhook.clientCA=x":                                       "/webhook/clientCA",
+		"webhook.clientCA.name=x":                                  "'name'",
+		"webhook.clientCA.secretName=ca,webhook.clientNames={*}":   "/webhook/clientNames/0",
+		"webhook.clientCA.secretName=ca,webhook.clientNames={a,a}": "/webhook/clientNames",
+		"webhook.clientCA.secretName=ca,webhook.clientCA.key=a/b,webhook.clientNames={a}": "/webhook/clientCA/key",
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := helm.Template(t.Context(), "--set", set)

@@ -18,7 +18,7 @@ var pods = flag.Int("pods", 1000, "how many pods to generate")
 func testOrder(t *testing.T, e *environment) {
 	property := order.Property{
 		Ours: e.injector.URL(), Istio: e.istio.URL(), Namespaces: []string{"by-secret", "by-annotation"},
-		Answered: e.Answered,
+		Answered: e.Answered, Certificate: e.ClientCertificate(t),
 		Proxy: func(ctx context.Context, pod *corev1.Pod) (any, error) {
 			made, err := e.istio.Bootstrap(ctx, pod, map[string]string{"lightstep-access-token/token": token})
 			if err != nil {

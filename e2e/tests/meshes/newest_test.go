@@ -215,9 +215,9 @@ func testNewestOrder(t *testing.T, e *environment) {
 	}
 	property := order.Property{
 		Ours: e.injector.URL(), Istio: e.istiod.URL(), Namespaces: namespaces, Placeholders: true,
-		Answered: e.Answered,
-		Proxy:    func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.newestProxy(ctx, pod) },
-		Counts:   func(found any) bool { p, ok := found.(*proxy); return ok && p.tracing != nil },
+		Answered: e.Answered, Certificate: e.ClientCertificate(t),
+		Proxy:  func(ctx context.Context, pod *corev1.Pod) (any, error) { return e.newestProxy(ctx, pod) },
+		Counts: func(found any) bool { p, ok := found.(*proxy); return ok && p.tracing != nil },
 	}
 	property.Check(t, 2**pods)
 }

@@ -189,9 +189,9 @@ func testOrder(t *testing.T, o *old) {
 	}
 	property := order.Property{
 		Ours: o.injector.URL(), Istio: o.istio.URL(), Namespaces: namespaces,
-		Answered: o.Answered,
-		Proxy:    func(ctx context.Context, pod *corev1.Pod) (any, error) { return o.proxyOf(ctx, pod) },
-		Counts:   func(found any) bool { p, ok := found.(*proxy); return ok && p.tracer == "lightstep" },
+		Answered: o.Answered, Certificate: o.ClientCertificate(t),
+		Proxy:  func(ctx context.Context, pod *corev1.Pod) (any, error) { return o.proxyOf(ctx, pod) },
+		Counts: func(found any) bool { p, ok := found.(*proxy); return ok && p.tracer == "lightstep" },
 	}
 	property.Check(t, *pods)
 }

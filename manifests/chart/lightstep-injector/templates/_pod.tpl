@@ -99,4 +99,15 @@ podAntiAffinity:
 {{- if eq (include "lightstep-injector.selfManaged" .) "true" }}
 - --self-signed
 {{- end }}
+{{- with .Values.webhook }}
+{{- $secret := (.clientCA).secretName }}
+{{- if and $secret (not .clientNames) }}{{ fail (printf "webhook.clientNames: is empty, and webhook.clientCA.secretName is %q: every certificate of that CA would pass, such as a kubelet's; list the names in the API server's client certificate" $secret) }}{{ end }}
+{{- if and .clientNames (not $secret) }}{{ fail (printf "webhook.clientCA.secretName: is empty, and webhook.clientNames is %s: name the Secret with the CA of these certificates, or remove webhook.clientNames" (toJson .clientNames)) }}{{ end }}
+{{- with $secret }}
+- --client-ca-secret={{ . }}:{{ $.Values.webhook.clientCA.key | default "ca.crt" }}
+{{- end }}
+{{- range .clientNames }}
+- {{ printf "--client-name=%s" . | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}

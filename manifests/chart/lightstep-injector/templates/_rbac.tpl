@@ -36,6 +36,12 @@
   resources: [secrets]
   resourceNames: {{ list .secret | toJson }}
   verbs: {{ ternary "[create, get, list, patch, watch]" "[list, watch]" .selfManaged }}
+{{- with .clientCA }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ list . | toJson }}
+  verbs: [list, watch]
+{{- end }}
 {{- end -}}
 
 {{/* In Istio's namespaces: its ConfigMaps, whose names hold revisions, which no selector knows. */}}
