@@ -371,6 +371,9 @@ func (a *ClientAuth) Failed(err error) string {
 	if r, counted := errors.AsType[*rejection](err); counted {
 		return "ClientCertificate" + string(r.cause)
 	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
 	switch text := err.Error(); { // crypto/tls has no types for these (handshake_server.go, Go 1.26)
 	case strings.HasSuffix(text, "tls: client didn't provide a certificate"):
 		cause = CauseMissing

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -303,6 +304,30 @@ func TestRejectionsOfOthers(t *testing.T) {
 		t.Errorf("status %d", got)
 	}
 	g.rejected(t, map[Cause]float64{CauseMissing: 1})
+}
+
+// TestFailed: what a server learns of a handshake that failed, wrapped or not.
+func TestFailed(t *testing.T) {
+	auth, err := NewClientAuth([]string{apiServer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{io.EOF, ""},
+		{errors.New("remote error: tls: bad certificate"), ""},
+		{errors.New("tls: client didn't provide a certificate"), "ClientCertificateMissing"},
+		{fmt.Errorf("TLS handshake: %w", errors.New("tls: client didn't provide a certificate")), "ClientCertificateMissing"},
+		{fmt.Errorf("TLS handshake: %w", errors.New("tls: failed to parse client certificate: x")), "ClientCertificateOther"},
+		{fmt.Errorf("TLS handshake: %w", &rejection{CauseExpired, io.EOF}), "ClientCertificateExpired"},
+	} {
+		if got := auth.Failed(c.err); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
+	}
 }
 
 // TestClientCARotates: with both CAs trusted, certificates of both are accepted; then those of the new one only.
