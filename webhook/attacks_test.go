@@ -74,14 +74,14 @@ func attacks(t *testing.T) []attack {
 		{name: "idle connections", attackers: 1100, rest: 2 * time.Second, act: drain},
 		{name: "idle after a request", everywhere: true, attackers: 1100, rest: 2 * time.Second, act: send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")},
 		{name: "bodies that do not come", attackers: 720, act: send(post(100) + "\r\n{")},
-		{name: "unknown namespace", everywhere: true, attackers: 400, rest: 50 * time.Millisecond, act: repeat(whole(strange))},
+		{name: "unknown namespace", everywhere: true, attackers: 300, rest: 50 * time.Millisecond, act: repeat(whole(strange))},
 		{name: "headers of 1 MB", attackers: 600, rest: time.Second, act: send(post(100) + "X: " + strings.Repeat("x", 1<<20))},
 		{name: "5000 header lines", attackers: 600, rest: time.Second, act: send(post(100) + lines.String())},
 		{name: "headers byte by byte", attackers: 600, act: byByte(post(100) + lines.String())},
 		{name: "bodies of 7 MiB that stop", everywhere: true, attackers: 32, large: true, rest: time.Second, act: send(post(maxBody) + "\r\n" + string(review[:1000]) + strings.Repeat("x", 1<<20))},
 		{name: "large bodies for an unknown namespace", attackers: 16, large: true, rest: 100 * time.Millisecond, act: repeat(whole(append(bytes.Clone(strange[:len(strange)-1]), `,"x":"`+strings.Repeat("x", 1<<20)+`"}`...)))},
 		{name: "uids of 5 MB", attackers: 4, rest: 100 * time.Millisecond, act: repeat(whole(long))},
-		{name: "answers that are not read", attackers: 100, rest: time.Second, act: neverRead(whole(many))},
+		{name: "answers that are not read", attackers: 30, rest: time.Second, act: neverRead(whole(many))},
 	}
 }
 

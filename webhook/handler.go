@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/lightstep-injector/lightstep-injector/webhook/fairshare"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
@@ -109,18 +110,24 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, connection *co
 // decide has a complete body decided in a slot. A shutdown that begins meanwhile changes nothing.
 func (h *Handler) decide(ctx context.Context, m *meter, body []byte, start time.Time) (a admission) {
 	ctx = context.WithoutCancel(ctx)
-	if !h.budget.decisions.TryAcquire(1) {
-		waiting, cancel := context.WithDeadline(ctx, start.Add(requestTimeout))
-		defer cancel()
-		if h.budget.decisions.Acquire(waiting, 1) != nil {
-			h.shed(&a, body)
-			return a
-		}
+	if !h.turn(ctx, m.client, start) {
+		h.shed(&a, body)
+		return a
 	}
-	defer h.budget.decisions.Release(1)
+	defer h.budget.decisions.Release(m.client)
 	h.Metrics.inFlight.Inc()
 	defer h.Metrics.inFlight.Dec()
 	return h.admit(ctx, m, body)
+}
+
+// turn waits until it is a request's turn, and returns false where that takes too long.
+func (h *Handler) turn(ctx context.Context, client *fairshare.Client, start time.Time) bool {
+	if h.budget.decisions.TryAcquire(client) {
+		return true
+	}
+	ctx, cancel := context.WithDeadline(ctx, start.Add(requestTimeout))
+	defer cancel()
+	return h.budget.decisions.Acquire(ctx, client) == nil
 }
 
 // shed answers a request that is one too many. The beginning of its body has its uid.
@@ -184,8 +191,8 @@ func (h *Handler) await(ctx context.Context, m *meter, namespace string) *inject
 		m.held.Expose(cancel)
 		defer m.held.Protect()
 	}
-	h.budget.decisions.Release(1)
-	defer func() { _ = h.budget.decisions.Acquire(ctx, 1) }() // it never ends: what others do with their slots is brief
+	h.budget.decisions.Release(m.client)
+	defer func() { _ = h.budget.decisions.Acquire(ctx, m.client) }() // ctx never ends: what others do with their slots is brief
 	return h.Store.WaitFor(waiting, namespace)
 }
 

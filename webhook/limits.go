@@ -10,8 +10,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/lightstep-injector/lightstep-injector/webhook/fairshare"
 )
 
@@ -34,10 +32,10 @@ const (
 	// readTimeout leaves the time for that wait.
 	readTimeout = requestTimeout - namespaceWait
 
-	// maxDecisions bounds the requests that are decided at once, and so the memory that this takes. A request takes its slot
-	// when its body is complete, and gives it back while it waits for its namespace. What is left is computation, so requests
-	// wait for a slot in turn, as they would for a processor, until requestTimeout.
-	maxDecisions = 64
+	// maxDecisions bounds the requests that are decided at once, and so the memory that this takes and the processor time that
+	// one client has while another waits. A request takes its slot when its body is complete, and gives it back while it waits
+	// for its namespace. What is left is computation: requests wait for a slot until requestTimeout, the clients in turn.
+	maxDecisions = 8
 	// maxWaiting bounds the requests that wait for their namespace; no client keeps more than a quarter while others wait. A
 	// request beyond that is decided by the snapshot as it is.
 	maxWaiting = 256
@@ -60,7 +58,7 @@ var errOverloaded = errors.New("more requests are in flight than this process ta
 
 // budget is what is left for requests.
 type budget struct {
-	decisions      *semaphore.Weighted
+	decisions      *fairshare.Queue
 	waiting, bytes *fairshare.Pool
 	// unknown is the client of a request that came by no connection of ours.
 	unknown *fairshare.Client
@@ -68,7 +66,7 @@ type budget struct {
 
 func newBudget(metrics *Metrics) *budget {
 	return &budget{
-		decisions: semaphore.NewWeighted(maxDecisions),
+		decisions: fairshare.NewQueue(maxDecisions),
 		waiting:   fairshare.NewPool(maxWaiting, maxWaiting/quarter, metrics.unwaited.Inc),
 		bytes:     fairshare.NewPool(maxBytes, maxBytes/quarter, metrics.revoked.Inc),
 		unknown:   new(fairshare.Client),
