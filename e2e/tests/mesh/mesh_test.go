@@ -175,7 +175,7 @@ func testChanged(t *testing.T, e *environment) {
 	_, err := e.client(telemetry, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	stage.Check(t, err)
 	e.awaitState(t, "Conflict", 1)
-	e.awaitEvent(t, "late", "ConflictObject", "somebody else has changed it")
+	e.awaitEvent(t, "late", "ConflictObject", "another field manager has changed the object")
 	e.annotate(t, "late", `{"lightstep.com/sampling":"3"}`)
 	e.stays(t, "late", telemetry)
 	e.awaitField(t, telemetry, "late", "[map[providers:[map[name:lightstep]] randomSamplingPercentage:99]]", "spec", "tracing")
