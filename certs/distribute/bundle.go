@@ -120,10 +120,14 @@ func notPEM(bundle []byte) *flaw {
 // privateKey returns the first line that names a private key, well-formed or not; 0 where none does. The base64 of a
 // certificate cannot, since it has no space.
 func privateKey(bundle []byte) int {
+	name := []byte("PRIVATE KEY")
+	if !bytes.Contains(bundle, name) {
+		return 0
+	}
 	number := 0
 	for line := range bytes.Lines(bundle) {
 		number++
-		if bytes.Contains(line, []byte("PRIVATE KEY")) && line[0] != '#' {
+		if bytes.Contains(line, name) && line[0] != '#' {
 			return number
 		}
 	}
@@ -193,8 +197,9 @@ func unended(began int) *flaw {
 // isBase64 reports whether a line is not empty and has only characters of base64.
 func isBase64(line []byte) bool {
 	for _, c := range line {
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && !(c >= '0' && c <= '9') && c != '+' && c != '/' && c != '=' {
+		switch letter := c | 0x20; {
+		case letter >= 'a' && letter <= 'z', c >= '0' && c <= '9', c == '+', c == '/', c == '=':
+		default:
 			return false
 		}
 	}

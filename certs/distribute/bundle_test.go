@@ -281,10 +281,26 @@ func TestCleaningCommands(t *testing.T) {
 				t.Fatalf("%v: %s\n%s", err, says[at:], said)
 			}
 			certificates, found := readCertificates(cleaned)
-			if len(certificates) != c.cleaned && !(c.name == "a name that cannot be read" && found != nil) {
+			if c.name == "a name that cannot be read" && found != nil {
+				return // OpenSSL may well read it
+			}
+			if len(certificates) != c.cleaned {
 				t.Errorf("%d certificates are left, want %d: %+v: %s\n%s", len(certificates), c.cleaned, found, says[at:], said)
 			}
 		})
+	}
+}
+
+// TestCommandInDocs: the page that Events lead to has the same command.
+func TestCommandInDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/secrets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{cleaning, fromDER, fromUTF16} {
+		if want := fmt.Sprintf(command, "cacert.pem"); !strings.Contains(string(page), want) {
+			t.Errorf("docs/secrets.md has no %s", want)
+		}
 	}
 }
 

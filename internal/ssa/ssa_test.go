@@ -124,9 +124,11 @@ func TestApply(t *testing.T) {
 		{"a field of another", seen, []any{conflict}, ErrConflict, []string{"PATCH"}},
 		{"created by another", Version{}, []any{answered("kubectl", FieldManager)}, ErrForeign, []string{"PATCH", "GET", "PATCH"}},
 		{
-			"created by another, who writes once more", Version{},
+			"created by another, who writes once more",
+			Version{},
 			[]any{answered("kubectl", FieldManager), answered("kubectl", FieldManager), status(http.StatusConflict, metav1.StatusReasonConflict), answered("kubectl")},
-			ErrForeign, []string{"PATCH", "GET", "PATCH", "GET", "PATCH"},
+			ErrForeign,
+			[]string{"PATCH", "GET", "PATCH", "GET", "PATCH"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
