@@ -39,7 +39,7 @@ func (c *Controller) apply(ctx context.Context, key types.NamespacedName, a *ass
 	switch {
 	case gone(err):
 		return nil
-	case errors.Is(err, ssa.ErrConflict):
+	case errors.Is(err, ssa.ErrConflict), errors.Is(err, ssa.ErrForeign):
 		return ssa.ErrOvertaken // the watch reports whose Secret it is
 	case err != nil:
 		return fmt.Errorf("apply: %w", err)

@@ -63,7 +63,10 @@ func Apply(ctx context.Context, client metadata.ResourceInterface, object Object
 	case err != nil:
 		return nil, err
 	case seen == Version{} && !onlyOurs(now):
-		return nil, errors.Join(ErrForeign, giveBack(ctx, client, object))
+		if err := giveBack(ctx, client, object); err != nil {
+			return nil, err
+		}
+		return nil, ErrForeign
 	}
 	return now, nil
 }

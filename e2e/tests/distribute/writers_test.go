@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
@@ -91,17 +92,18 @@ func TestSuspended(t *testing.T) {
 	stage.Check(t, two.Start(t.Context()))
 
 	rotated, stale := 0, 0
+	age := func(secret *corev1.Secret) int {
+		return slices.IndexFunc([][]byte{first, second, third}, func(value []byte) bool { return bytes.Equal(value, secret.Data[caKey]) })
+	}
 	h := e.follow(t, func(before, now *corev1.Secret) {
-		switch {
-		case bytes.Equal(now.Data[caKey], second):
-			if rotated++; rotated == 20 {
-				_ = syscall.Kill(one.PID(), syscall.SIGSTOP)
-			}
-			if before != nil && bytes.Equal(before.Data[caKey], third) {
-				stale++
-			}
-		case !bytes.Equal(now.Data[caKey], third):
+		if before != nil && age(now) < age(before) {
 			stale++
+		}
+		if age(now) != 1 {
+			return
+		}
+		if rotated++; rotated == 20 {
+			_ = syscall.Kill(one.PID(), syscall.SIGSTOP)
 		}
 	})
 	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: second}))
@@ -150,6 +152,7 @@ func TestRaceForAName(t *testing.T) {
 	const spaces, rounds = 6, 60
 	e := setUp(t)
 	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: goodCA(t)}))
+	e.fenced(t)
 	replica := e.replica(t, "one")
 	stage.Check(t, replica.Start(t.Context()))
 	h := e.follow(t, func(_, _ *corev1.Secret) {})
@@ -198,6 +201,25 @@ func TestRaceForAName(t *testing.T) {
 		t.Error("there was no race")
 	}
 	e.onlyNamed(t)
+}
+
+// fenced waits until the policy holds: for some seconds after it was installed, the API server does not know of it.
+func (e *environment) fenced(t *testing.T) {
+	t.Helper()
+	as, err := e.cluster.As(t.Context(), own, account)
+	stage.Check(t, err)
+	bare := client(t, as)
+	e.namespace(t, "unlabelled", nil)
+	stage.Eventually(t, func(ctx context.Context) error {
+		_, err := bare.CoreV1().Secrets("unlabelled").Apply(ctx, applyv1.Secret(caName, "unlabelled"), metav1.ApplyOptions{FieldManager: "bare"})
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("the policy lets a Secret pass: %w", err)
+		}
+		return nil
+	})
+	if err := e.admin.CoreV1().Secrets("unlabelled").Delete(t.Context(), caName, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+		stage.Check(t, err)
+	}
 }
 
 // race deletes what is there, and creates a Secret in its place, so often. It returns those that it has created, the last of
