@@ -103,7 +103,7 @@ func testForeign(t *testing.T, e *environment) {
 	if string(before) != string(after) {
 		t.Errorf("it was touched:\n%s\n%s", before, after)
 	}
-	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name is there already") {
+	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name exists") {
 		t.Error("it is not said")
 	}
 	e.awaitEvent(t, "default", "ForeignObject", "is not the injector's")
@@ -138,7 +138,7 @@ func testForeignInBetween(t *testing.T, e *environment) {
 			continue
 		}
 		stage.Eventually(t, func(context.Context) error {
-			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name is there already") {
+			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name exists") {
 				return errors.New("it is not said")
 			}
 			return nil
