@@ -111,6 +111,7 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 	go test -run '^$$' -fuzz '^FuzzProxyConfig$$' -fuzztime $(fuzztime) $(shrink) ./webhook/istio
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(fuzztime) $(shrink) ./webhook/settings
 	go test -run '^$$' -fuzz '^FuzzStream$$' -fuzztime $(fuzztime) $(shrink) ./webhook/manifest
+	go test -run '^$$' -fuzz '^FuzzBundle$$' -fuzztime $(fuzztime) $(shrink) ./certs/distribute
 	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
 
 .PHONY: verify

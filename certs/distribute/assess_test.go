@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -38,9 +39,9 @@ profiles:
 // asApplied is a Secret's metadata as the API server keeps it after our apply.
 func asApplied(hash string, keys string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Labels:      map[string]string{AppLabel: App, ManagedByLabel: FieldOwner, OwnerLabel: Owner},
+		Labels:      map[string]string{AppLabel: App, ssa.ManagedByLabel: ssa.FieldManager, ssa.OwnerLabel: Owner},
 		Annotations: map[string]string{HashAnnotation: hash, SourceAnnotation: "own/source"},
-		ManagedFields: []metav1.ManagedFieldsEntry{managed(FieldOwner, metav1.ManagedFieldsOperationApply,
+		ManagedFields: []metav1.ManagedFieldsEntry{managed(ssa.FieldManager, metav1.ManagedFieldsOperationApply,
 			`{"f:data":{`+keys+`},"f:metadata":{"f:labels":{"f:app":{},"f:lightstep.com/managed":{}}},"f:type":{}}`)},
 	}
 }

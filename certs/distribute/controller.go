@@ -10,11 +10,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -33,7 +33,6 @@ const (
 // Controller keeps the copies.
 type Controller struct {
 	World    World
-	Secrets  corev1.SecretsGetter
 	Metadata metadata.Interface
 	Events   events.EventRecorder
 	Log      *zap.Logger
@@ -53,8 +52,9 @@ type Controller struct {
 
 // write is one that has been done: from which version of the Secret, and to which content.
 type write struct {
-	from, hash string
-	at         time.Time
+	from ssa.Version
+	hash string
+	at   time.Time
 }
 
 type queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
@@ -140,8 +140,8 @@ func (c *Controller) process(ctx context.Context, queue queue, key types.Namespa
 		return err
 	})
 	if err != nil {
-		if !errors.Is(err, errOvertaken) && !quiet(err, queue.NumRequeues(key)) && ctx.Err() == nil {
-			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.Error(err))
+		if !errors.Is(err, ssa.ErrOvertaken) && !quiet(err, queue.NumRequeues(key)) && ctx.Err() == nil {
+			c.Log.Error("distribute: failed; it is tried again", zap.String("namespace", key.Namespace), zap.String("secret", key.Name), zap.String("error", bounded(err.Error())))
 		}
 		queue.AddRateLimited(key)
 		return
@@ -189,7 +189,7 @@ func (c *Controller) awaits(key types.NamespacedName, a *assessment) bool {
 	if !ok {
 		return false
 	}
-	if done.from == version(a.found) && done.hash == wantedHash(a) && time.Since(done.at) < lost {
+	if done.from == a.found.seen() && done.hash == wantedHash(a) && time.Since(done.at) < lost {
 		return true
 	}
 	delete(c.written, key)
@@ -200,14 +200,7 @@ func (c *Controller) awaits(key types.NamespacedName, a *assessment) bool {
 func (c *Controller) wrote(key types.NamespacedName, a *assessment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.written[key] = write{version(a.found), wantedHash(a), time.Now()}
-}
-
-func version(found *Found) string {
-	if found == nil {
-		return ""
-	}
-	return found.ResourceVersion
+	c.written[key] = write{a.found.seen(), wantedHash(a), time.Now()}
 }
 
 // wantedHash is the content that is to be there; empty where the Secret is to go.

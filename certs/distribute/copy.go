@@ -11,22 +11,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 // What marks a copy.
 const (
-	// FieldOwner owns the fields that are applied.
-	FieldOwner = "lightstep-injector"
 	// AppLabel, with the value App, is on every Secret of the satellite CA, by whomever.
 	AppLabel = "app"
 	// App is what Lightstep's own instructions say.
 	App = "lightstep"
-	// ManagedByLabel and OwnerLabel say whose it is.
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// OwnerLabel, with the value Owner, tells it from what else the injector may manage.
-	OwnerLabel = "lightstep.com/managed"
-	// Owner is this package.
+	// Owner is the value of the label ssa.OwnerLabel.
 	Owner = "distribute"
 	// HashAnnotation has the hash of the content, SourceAnnotation the source's namespace and name.
 	HashAnnotation = "lightstep.com/content-hash"
@@ -53,6 +48,14 @@ type Found struct {
 	Deleting bool
 }
 
+// seen is the version that a write is bound to; nil stands for a Secret that is not there.
+func (f *Found) seen() ssa.Version {
+	if f == nil {
+		return ssa.Version{}
+	}
+	return ssa.Version{UID: f.UID, ResourceVersion: f.ResourceVersion}
+}
+
 // Key is a key of a Secret, and the hash of its value.
 type Key struct{ Name, Hash string }
 
@@ -77,15 +80,14 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 		ResourceVersion: meta.ResourceVersion,
 		Hash:            same(meta.Annotations[HashAnnotation]),
 		Deleting:        meta.DeletionTimestamp != nil,
+		Ours:            ssa.Owned(meta, Owner),
 	}
-	labelled := meta.Labels[OwnerLabel] == Owner
 	for _, entry := range meta.ManagedFields {
 		set := fieldsOf(&entry)
 		if set == nil {
 			continue
 		}
-		if byUs(&entry) {
-			found.Ours = labelled
+		if ssa.Applied(&entry) {
 			found.Applied = same(strings.Join(dataKeys(set), ","))
 		} else if len(dataKeys(set)) > 0 || marks(set) {
 			found.Edited = true
@@ -98,12 +100,7 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 // unmarked tells whether somebody has taken one of the copy's own marks away, which nobody then is a manager of. A hash that is
 // gone differs from the source's.
 func unmarked(meta *metav1.ObjectMeta) bool {
-	return meta.Labels[AppLabel] != App || meta.Labels[ManagedByLabel] == "" || meta.Annotations[SourceAnnotation] == ""
-}
-
-// byUs tells the injector's apply from another's write, and from the injector's own clearing away.
-func byUs(entry *metav1.ManagedFieldsEntry) bool {
-	return entry.Manager == FieldOwner && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == ""
+	return meta.Labels[AppLabel] != App || meta.Labels[ssa.ManagedByLabel] == "" || meta.Annotations[SourceAnnotation] == ""
 }
 
 // fieldsOf reads what a manager owns; nil where that cannot be read.
@@ -133,7 +130,7 @@ func dataKeys(set *fieldpath.Set) []string {
 
 // marks tells whether a set of fields has one of the copy's own marks, or makes it immutable.
 func marks(set *fieldpath.Set) bool {
-	return set.Has(pathOf("metadata", "labels", AppLabel)) || set.Has(pathOf("metadata", "labels", ManagedByLabel)) ||
+	return set.Has(pathOf("metadata", "labels", AppLabel)) || set.Has(pathOf("metadata", "labels", ssa.ManagedByLabel)) ||
 		set.Has(pathOf("metadata", "annotations", HashAnnotation)) || set.Has(pathOf("metadata", "annotations", SourceAnnotation)) ||
 		set.Has(pathOf("immutable"))
 }

@@ -2,6 +2,7 @@ package distribute
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,6 +39,14 @@ func expiresIn(days int) string { return fmt.Sprintf("ExpiresIn%dDays", days) }
 // action is what the controller was about, in an Event's words.
 const action = "Distribute"
 
+// maxText is how much of a text an Event takes. Errors are bounded alike: they quote what policies, quotas and other webhooks say.
+const maxText = 1024
+
+// bounded cuts a text at the bound, between two characters.
+func bounded(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+}
+
 // tell says, once, what somebody should know of a Secret.
 func (c *Controller) tell(key types.NamespacedName, a *assessment) {
 	c.mu.Lock()
@@ -72,7 +81,7 @@ func (c *Controller) event(key types.NamespacedName, uid types.UID, kind, reason
 	c.Events.Eventf(&corev1.Secret{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: uid},
-	}, nil, kind, reason, action, "%s", note)
+	}, nil, kind, reason, action, "%s", bounded(note))
 }
 
 // tellOfSources says what is new about the sources.

@@ -2,11 +2,8 @@ package distribute
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
-	"strings"
 	"time"
 	"unicode"
 
@@ -15,11 +12,8 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
-// Limits of what is copied, in bytes: a bundle of some hundred certificates, and more than any token.
-const (
-	maxBundle = 256 << 10
-	maxToken  = 16 << 10
-)
+// maxToken is the limit of a token in bytes, more than any has.
+const maxToken = 16 << 10
 
 // Fault says in a word why a source is not fit to be handed out.
 type Fault string
@@ -30,6 +24,7 @@ const (
 	KeyMissing      Fault = "KeyMissing"
 	TooLarge        Fault = "TooLarge"
 	NotPEM          Fault = "NotPEM"
+	ExtraContent    Fault = "ExtraContent"
 	HasPrivateKey   Fault = "HasPrivateKey"
 	BadCertificate  Fault = "BadCertificate"
 	NoCACertificate Fault = "NoCACertificate"
@@ -53,9 +48,10 @@ type Problem struct {
 
 // Source is a Secret of the injector's own namespace, as far as it is copied. It never prints what it holds.
 type Source struct {
-	// Hash tells one content from another.
+	// Hash tells one content from another: that of what is copied, or of what was read where nothing is.
 	Hash string
 
+	// value is what is copied: of a satellite CA the certificates, re-encoded, and nothing else.
 	value   []byte
 	lasting *Problem
 	// authorities are how long each CA certificate is valid.
@@ -79,12 +75,16 @@ func ReadSource(of settings.Secret, object *corev1.Secret) *Source {
 	if !ok {
 		return &Source{lasting: &Problem{KeyMissing, fmt.Sprintf("Secret %s has no key %s: add it", of.Name, of.Key)}}
 	}
-	s := &Source{value: value, Hash: hashOf(of.Key, value)}
+	s := &Source{value: value}
 	if of.Token {
 		s.lasting = checkToken(of, value)
 	} else {
-		s.authorities, s.lasting = readBundle(of, value)
+		s.value, s.authorities, s.lasting = readBundle(of, value)
 	}
+	if s.lasting != nil {
+		return &Source{Hash: hashOf(of.Key, value), lasting: s.lasting}
+	}
+	s.Hash = hashOf(of.Key, s.value)
 	return s
 }
 
@@ -135,39 +135,6 @@ func (s *Source) Expiry(now time.Time) (time.Time, bool) {
 		}
 	}
 	return soonest, !soonest.IsZero()
-}
-
-// readBundle reads PEM: certificates, at least one of them a CA's. Envoy refuses a bundle of which it cannot read one.
-func readBundle(of settings.Secret, bundle []byte) ([]validity, *Problem) {
-	field := fmt.Sprintf("Secret %s, key %s", of.Name, of.Key)
-	if len(bundle) > maxBundle {
-		return nil, &Problem{TooLarge, fmt.Sprintf("%s has %d bytes, and at most %d are copied: leave out what the satellites' certificates do not need", field, len(bundle), maxBundle)}
-	}
-	var authorities []validity
-	blocks := 0
-	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
-		blocks++
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			return nil, &Problem{HasPrivateKey, field + " holds a private key, which is handed to nobody: leave it out"}
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, &Problem{BadCertificate, fmt.Sprintf("%s: block %d is no certificate (%v): replace it", field, blocks, err)}
-		}
-		if certificate.IsCA {
-			authorities = append(authorities, validity{certificate.NotBefore, certificate.NotAfter})
-		}
-	}
-	switch {
-	case blocks == 0:
-		return nil, &Problem{NotPEM, field + " is not PEM: it should begin with -----BEGIN CERTIFICATE-----"}
-	case len(authorities) == 0:
-		return nil, &Problem{NoCACertificate, field + " has no CA's certificate (basicConstraints CA:TRUE): put the certificate of the satellites' CA there, not the satellites' own"}
-	}
-	return authorities, nil
 }
 
 // checkToken refuses what no HTTP header carries, such as the line feed of echo | base64.

@@ -14,54 +14,38 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/metadata"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
+	"github.com/lightstep-injector/lightstep-injector/webhook/leader"
 )
 
-// errOvertaken says that the cluster has moved on from what was seen: another look is due, and nobody need be told.
-var errOvertaken = errors.New("the Secret is no longer as it was seen")
-
-// apply writes the copy. One that was seen is named by its UID, so that no other is written in its stead; and what a new one
-// has been merged into, because it came to be in between, is given back.
+// apply writes the copy over the version that was seen, if any.
 func (c *Controller) apply(ctx context.Context, key types.NamespacedName, a *assessment, own string) error {
-	config := applyv1.Secret(key.Name, key.Namespace).
-		WithLabels(map[string]string{AppLabel: App, ManagedByLabel: FieldOwner, OwnerLabel: Owner}).
-		WithAnnotations(map[string]string{HashAnnotation: a.source.Hash, SourceAnnotation: own + "/" + a.copy.Source}).
-		WithType(corev1.SecretTypeOpaque).
-		WithData(map[string][]byte{a.copy.Key: a.source.value})
-	if a.found != nil {
-		config = config.WithUID(a.found.UID)
+	wanted := &corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   key.Namespace,
+			Name:        key.Name,
+			Labels:      ssa.Labels(Owner),
+			Annotations: map[string]string{HashAnnotation: a.source.Hash, SourceAnnotation: own + "/" + a.copy.Source},
+		},
+		Type: corev1.SecretTypeOpaque,
+		Data: map[string][]byte{a.copy.Key: a.source.value},
 	}
-	now, err := c.Secrets.Secrets(key.Namespace).Apply(ctx, config, metav1.ApplyOptions{FieldManager: FieldOwner})
+	wanted.Labels[AppLabel] = App
+	_, err := ssa.Apply(ctx, c.secrets(key.Namespace), wanted, a.found.seen())
 	switch {
 	case gone(err):
 		return nil
-	case apierrors.IsConflict(err):
-		return errOvertaken
+	case errors.Is(err, ssa.ErrConflict), errors.Is(err, ssa.ErrForeign):
+		return ssa.ErrOvertaken // the watch reports whose Secret it is
 	case err != nil:
 		return fmt.Errorf("apply: %w", err)
-	case a.found == nil && !oursAlone(&now.ObjectMeta):
-		return c.giveBack(ctx, key)
 	}
 	c.wrote(key, a)
 	return nil
-}
-
-// oursAlone tells whether nobody else has written to a Secret that has just been made.
-func oursAlone(meta *metav1.ObjectMeta) bool {
-	return !slices.ContainsFunc(meta.ManagedFields, func(e metav1.ManagedFieldsEntry) bool { return !byUs(&e) })
-}
-
-// giveBack takes out of somebody's Secret what was merged into it: an apply of nothing removes what we alone own. The
-// policy that is installed with the injector lets it come to this nowhere (docs/security.md).
-func (c *Controller) giveBack(ctx context.Context, key types.NamespacedName) error {
-	nothing := applyv1.Secret(key.Name, key.Namespace)
-	if _, err := c.Secrets.Secrets(key.Namespace).Apply(ctx, nothing, metav1.ApplyOptions{FieldManager: FieldOwner}); err != nil {
-		return fmt.Errorf("give back a Secret that somebody else made a moment before: %w", err)
-	}
-	return errOvertaken
 }
 
 // mend restores a copy that somebody has written to. What they own they would keep, an apply being refused; so the Secret
@@ -75,8 +59,8 @@ func (c *Controller) mend(ctx context.Context, key types.NamespacedName, a *asse
 		return fmt.Errorf("get the copy's metadata: %w", err)
 	}
 	now := OfMetadata(&live.ObjectMeta)
-	if now.UID != a.found.UID || !now.Ours {
-		return errOvertaken
+	if now.UID != a.found.UID || !now.Ours || !leader.Holds(ctx) {
+		return ssa.ErrOvertaken
 	}
 	if immutable(&live.ObjectMeta) {
 		return c.remove(ctx, key, &now) // its absence has it made anew
@@ -85,12 +69,12 @@ func (c *Controller) mend(ctx context.Context, key types.NamespacedName, a *asse
 	if err != nil {
 		return fmt.Errorf("write the patch: %w", err)
 	}
-	patched, err := c.secrets(key.Namespace).Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldOwner})
+	patched, err := c.secrets(key.Namespace).Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: ssa.FieldManager})
 	switch {
 	case gone(err):
 		return nil
 	case apierrors.IsConflict(err):
-		return errOvertaken
+		return ssa.ErrOvertaken
 	case err != nil:
 		return fmt.Errorf("take an edited copy back: %w", err)
 	}
@@ -107,7 +91,7 @@ func disown(live *metav1.PartialObjectMetadata, a *assessment) map[string]any {
 		data[key.Name] = nil
 	}
 	for _, entry := range live.ManagedFields {
-		if byUs(&entry) {
+		if ssa.Applied(&entry) {
 			managers = append(managers, entry)
 		} else if set := fieldsOf(&entry); set != nil {
 			for _, key := range dataKeys(set) {
@@ -144,7 +128,7 @@ func (c *Controller) leave(ctx context.Context, snap *inject.Snapshot, key types
 	}
 	_, seen := snap.Namespaces.Get(key.Namespace)
 	if !seen && namespaces.Items[0].Labels[inject.NamespaceLabel] == inject.NamespaceLabelEnabled {
-		return 0, errOvertaken
+		return 0, ssa.ErrOvertaken
 	}
 	pods, err := c.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(key.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: inject.InjectedLabel + "=true",
@@ -160,17 +144,9 @@ func (c *Controller) leave(ctx context.Context, snap *inject.Snapshot, key types
 	return 0, c.remove(ctx, key, found)
 }
 
-// remove deletes the very version of a copy that was seen.
+// remove deletes the version of a copy that was seen.
 func (c *Controller) remove(ctx context.Context, key types.NamespacedName, found *Found) error {
-	err := c.secrets(key.Namespace).Delete(ctx, key.Name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &found.UID, ResourceVersion: &found.ResourceVersion},
-	})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case apierrors.IsConflict(err):
-		return errOvertaken
-	case err != nil:
+	if err := ssa.Delete(ctx, c.secrets(key.Namespace), key.Name, found.seen()); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	return nil

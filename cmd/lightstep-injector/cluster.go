@@ -122,14 +122,14 @@ func (c *cluster) owners(ctx context.Context) []metav1.OwnerReference {
 // newKeeper makes the controller that keeps Istio's objects where the configuration has istio.manage: true.
 func newKeeper(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *mesh.Controller {
 	return &mesh.Controller{
-		Snapshots: store, Objects: c.objects, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
+		Snapshots: store, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
 	}
 }
 
 // newDistributor makes the controller that brings Secrets to labelled namespaces.
 func newDistributor(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *distribute.Controller {
 	return &distribute.Controller{
-		World: store, Secrets: c.core, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
+		World: store, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
 	}
 }
 

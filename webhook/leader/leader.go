@@ -94,7 +94,9 @@ func (l *Lease) term(ctx context.Context, task func(context.Context)) error {
 	}()
 	select {
 	case leading := <-started:
-		working, stop := context.WithCancel(ctx)
+		working, stop := context.WithCancel(context.WithValue(ctx, heldKey{}, func() bool {
+			return elector.IsLeader() && elector.Check(renewDeadline-leaseDuration) == nil
+		}))
 		defer context.AfterFunc(leading, stop)()
 		task(working)
 		stop()
@@ -104,6 +106,17 @@ func (l *Lease) term(ctx context.Context, task func(context.Context)) error {
 	resign()
 	<-done
 	return nil
+}
+
+// heldKey is the context's key of a function that reports whether the lease is still held.
+type heldKey struct{}
+
+// Holds reports whether this process still holds the lease that the context's task was started with; true where the context
+// is no such task's. A process that was suspended learns of its lost lease up to renewDeadline later: a task
+// calls Holds right before each write.
+func Holds(ctx context.Context) bool {
+	held, ok := ctx.Value(heldKey{}).(func() bool)
+	return !ok || held()
 }
 
 // onceSink logs errors alone, and one that repeats itself once: client-go says with every attempt why a lease is not to be had.

@@ -13,32 +13,22 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 )
 
 const (
-	// FieldOwner owns the fields that the controller applies.
-	FieldOwner = "lightstep-injector"
-	// ManagedByLabel and OwnerLabel mark its objects.
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// OwnerLabel tells them from what else the injector may manage.
-	OwnerLabel = "lightstep.com/managed"
-	owner      = "mesh"
+	// owner is this package's value of the label that marks its objects.
+	owner = "mesh"
 
-	ourObjects = ManagedByLabel + "=" + FieldOwner + "," + OwnerLabel + "=" + owner
+	ourObjects = ssa.ManagedByLabel + "=" + ssa.FieldManager + "," + ssa.OwnerLabel + "=" + owner
 )
 
-// errForeign and errConflict say why an object of our name is left alone.
-var (
-	errForeign  = errors.New("an object of that name is there already, and is not the injector's")
-	errConflict = errors.New("somebody else has changed it")
-)
-
-// leftAloneError says which object of our name is left as it is, and why: errForeign or errConflict.
+// leftAloneError says which object of our name is left as it is, and why: ssa.ErrForeign or ssa.ErrConflict.
 type leftAloneError struct {
 	metav1.PartialObjectMetadata
 
@@ -62,7 +52,6 @@ func (k servedKind) leftAlone(key objectKey, uid types.UID, why error) error {
 
 // cluster is where the objects are.
 type cluster struct {
-	objects  dynamic.Interface
 	metadata metadata.Interface
 	// served are the kinds that the cluster has, in the order of kinds.
 	served []servedKind
@@ -161,31 +150,17 @@ func (c *cluster) owned(k servedKind, namespace string) []*metav1.PartialObjectM
 	}
 	var ours []*metav1.PartialObjectMetadata
 	for _, item := range items {
-		if object, ok := item.(*metav1.PartialObjectMetadata); ok && isOurs(object) {
+		if object, ok := item.(*metav1.PartialObjectMetadata); ok && ssa.Owned(object, owner) {
 			ours = append(ours, object)
 		}
 	}
 	return ours
 }
 
-// isOurs goes by the labels and by who has applied fields: labels alone may have been copied with a manifest.
-func isOurs(object metav1.Object) bool {
-	labels := object.GetLabels()
-	if labels[ManagedByLabel] != FieldOwner || labels[OwnerLabel] != owner {
-		return false
-	}
-	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == FieldOwner && entry.Operation == metav1.ManagedFieldsOperationApply {
-			return true
-		}
-	}
-	return false
-}
-
 // ensure has an object be as wanted, unless it is somebody else's. It asks the apiserver for nothing while the object is
 // what it was when it was last applied.
 func (c *cluster) ensure(ctx context.Context, k servedKind, wanted *unstructured.Unstructured) error {
-	wanted.SetLabels(map[string]string{ManagedByLabel: FieldOwner, OwnerLabel: owner})
+	wanted.SetLabels(ssa.Labels(owner))
 	text, err := wanted.MarshalJSON()
 	if err != nil {
 		return err
@@ -202,12 +177,12 @@ func (c *cluster) ensure(ctx context.Context, k servedKind, wanted *unstructured
 		there = nil
 	case err != nil:
 		return fmt.Errorf("look for %s %s/%s: %w", k.name, key.namespace, key.name, err)
-	case !isOurs(there):
-		return k.leftAlone(key, there.UID, errForeign)
+	case !ssa.Owned(there, owner):
+		return k.leftAlone(key, there.UID, ssa.ErrForeign)
 	case there.DeletionTimestamp != nil:
 		return nil // its going will be told
 	}
-	return c.apply(ctx, k, key, text, there)
+	return c.apply(ctx, k, wanted, text, there)
 }
 
 func (c *cluster) cached(k servedKind, key objectKey) (*metav1.PartialObjectMetadata, bool) {
@@ -219,48 +194,27 @@ func (c *cluster) cached(k servedKind, key objectKey) (*metav1.PartialObjectMeta
 	return object, ok
 }
 
-// apply never forces: what somebody else has changed stays as it is.
-func (c *cluster) apply(ctx context.Context, k servedKind, key objectKey, text []byte, there *metav1.PartialObjectMetadata) error {
-	client := c.objects.Resource(k.resource).Namespace(key.namespace)
-	options := metav1.PatchOptions{FieldManager: FieldOwner, FieldValidation: metav1.FieldValidationStrict}
-	now, err := client.Patch(ctx, key.name, types.ApplyPatchType, text, options)
+// apply writes an object over the version that is there, if any.
+func (c *cluster) apply(ctx context.Context, k servedKind, wanted *unstructured.Unstructured, text []byte, there *metav1.PartialObjectMetadata) error {
+	key := objectKey{k.name, wanted.GetNamespace(), wanted.GetName()}
+	seen := ssa.Version{}
+	if there != nil {
+		seen = ssa.VersionOf(there)
+	}
+	now, err := ssa.Apply(ctx, c.metadata.Resource(k.resource).Namespace(key.namespace), wanted, seen)
 	switch {
-	case apierrors.IsConflict(err) && there != nil:
-		err = k.leftAlone(key, there.UID, fmt.Errorf("%w: %w", errConflict, err))
+	case errors.Is(err, ssa.ErrConflict) && there != nil:
+		err = k.leftAlone(key, there.UID, err)
 		c.remember(key, applied{string(text), there.ResourceVersion, err})
 		return err
-	case apierrors.IsConflict(err):
-		return k.leftAlone(key, "", errForeign)
+	case errors.Is(err, ssa.ErrConflict):
+		return k.leftAlone(key, "", ssa.ErrForeign)
+	case errors.Is(err, ssa.ErrForeign):
+		return k.leftAlone(key, "", err)
 	case err != nil:
 		return fmt.Errorf("apply %s %s/%s: %w", k.name, key.namespace, key.name, err)
-	case there == nil && !onlyOurs(now):
-		return errors.Join(k.leftAlone(key, now.GetUID(), errForeign), c.takeBack(ctx, client, k, key))
 	}
-	c.remember(key, applied{string(text), now.GetResourceVersion(), nil})
-	return nil
-}
-
-// onlyOurs tells whether nobody else has written to an object that has just been created: an apply that was to create one
-// merges into what somebody else has created a moment before.
-func onlyOurs(object metav1.Object) bool {
-	for _, entry := range object.GetManagedFields() {
-		if entry.Manager != FieldOwner {
-			return false
-		}
-	}
-	return true
-}
-
-// takeBack removes from an object all that was merged into it.
-func (c *cluster) takeBack(ctx context.Context, client dynamic.ResourceInterface, k servedKind, key objectKey) error {
-	nothing := &unstructured.Unstructured{}
-	nothing.SetAPIVersion(k.resource.GroupVersion().String())
-	nothing.SetKind(k.name)
-	nothing.SetName(key.name)
-	nothing.SetNamespace(key.namespace)
-	if _, err := client.Apply(ctx, key.name, nothing, metav1.ApplyOptions{FieldManager: FieldOwner}); err != nil {
-		return fmt.Errorf("take back what was merged into %s %s/%s: %w", k.name, key.namespace, key.name, err)
-	}
+	c.remember(key, applied{string(text), now.ResourceVersion, nil})
 	return nil
 }
 
@@ -269,10 +223,8 @@ func (c *cluster) remove(ctx context.Context, k servedKind, object *metav1.Parti
 	if object.DeletionTimestamp != nil {
 		return nil
 	}
-	err := c.metadata.Resource(k.resource).Namespace(object.Namespace).Delete(ctx, object.Name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &object.UID, ResourceVersion: &object.ResourceVersion},
-	})
-	if err != nil && !apierrors.IsNotFound(err) {
+	client := c.metadata.Resource(k.resource).Namespace(object.Namespace)
+	if err := ssa.Delete(ctx, client, object.Name, ssa.VersionOf(object)); err != nil {
 		return fmt.Errorf("delete %s %s/%s: %w", k.name, object.Namespace, object.Name, err)
 	}
 	c.mu.Lock()

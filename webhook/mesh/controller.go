@@ -11,12 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 )
@@ -39,7 +38,6 @@ type Snapshots interface {
 // Controller keeps the objects of labelled namespaces, while the configuration has istio.manage: true.
 type Controller struct {
 	Snapshots Snapshots
-	Objects   dynamic.Interface
 	Metadata  metadata.Interface
 	// Events tells of objects that are left alone.
 	Events events.EventRecorder
@@ -97,7 +95,7 @@ func (c *Controller) manage(ctx context.Context) {
 	defer c.Log.Info("mesh: no longer managing")
 	c.forget()
 	defer c.forget()
-	cluster := &cluster{objects: c.Objects, metadata: c.Metadata}
+	cluster := &cluster{metadata: c.Metadata}
 	served := c.findIstio(ctx, cluster)
 	if served == nil {
 		return
@@ -224,7 +222,7 @@ func (c *cluster) keep(ctx context.Context, namespace string, want *want, kept m
 	for _, object := range objects {
 		at := slices.IndexFunc(c.served, func(k servedKind) bool { return k.name == object.GetKind() })
 		err := c.ensure(ctx, c.served[at], object)
-		if err == nil || errors.Is(err, errConflict) { // what somebody has changed is not deleted, either
+		if err == nil || errors.Is(err, ssa.ErrConflict) { // what somebody has changed is not deleted, either
 			kept[objectKey{object.GetKind(), namespace, object.GetName()}] = true
 		}
 		if err != nil {
@@ -255,9 +253,9 @@ func stateOf(err error) State {
 		return Kept
 	case terminating(err):
 		return NotLabelled
-	case errors.Is(err, errForeign):
+	case errors.Is(err, ssa.ErrForeign):
 		return Foreign
-	case errors.Is(err, errConflict):
+	case errors.Is(err, ssa.ErrConflict):
 		return Conflict
 	}
 	return Failed
@@ -282,7 +280,7 @@ func (c *Controller) note(namespace string, state State, err error) {
 		log.Warn("mesh: left alone, so the namespace's proxies may send no spans", zap.Error(err))
 		c.tell(state, err)
 	case Failed:
-		if !apierrors.IsConflict(err) { // seen too late, and done at once
+		if !errors.Is(err, ssa.ErrOvertaken) { // another look follows at once
 			log.Error("mesh: failed; it is tried again", zap.Error(err))
 		}
 	default:

@@ -303,11 +303,19 @@ func (m *machine) changeSource(of *source) {
 		value = m.bad[what]
 	}
 	m.notef("source %s %s", of.name, what)
-	stage.Check(m.t, m.put(m.t.Context(), own, of.name, map[string][]byte{of.key: value, "beside": []byte("it")}))
+	stage.Check(m.t, m.put(m.t.Context(), own, of.name, map[string][]byte{of.key: m.commented(of, value), "beside": []byte("it")}))
 	if of.now = nil; what == "good" {
 		of.now = value
 		of.good = append(of.good, value)
 	}
+}
+
+// commented adds, at times, a comment to a satellite CA, which is not copied.
+func (m *machine) commented(of *source, value []byte) []byte {
+	if of.name == tokenSource || m.random.IntN(2) == 0 {
+		return value
+	}
+	return slices.Concat([]byte("# "+sourceCanary+"\r\n\n"), value)
 }
 
 // startPod makes a pod that has the label of the injected, as if the webhook had been called.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +40,9 @@ const (
 // goodCA is a satellite CA.
 func goodCA(t *testing.T) []byte { return certificate(t, -time.Hour, year, true) }
 
+// sourceCanary is in bad sources, and must be in nothing that the injector says of them.
+const sourceCanary = "canary-source-5e1d90"
+
 // badCAs are what no namespace should be given, by the fault that is named.
 func badCAs(t *testing.T) map[string][]byte {
 	t.Helper()
@@ -47,14 +51,16 @@ func badCAs(t *testing.T) map[string][]byte {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	stage.Check(t, err)
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	garbled := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no certificate")})
+	unended, _, _ := bytes.Cut(private, []byte("-----END"))
+	cutOff := goodCA(t)
 	return map[string][]byte{
 		"NotPEM":          []byte("hello"),
 		"NoCACertificate": certificate(t, -time.Hour, year, false),
 		"Expired":         certificate(t, -year, -time.Hour, true),
 		"NotYetValid":     certificate(t, time.Hour, year, true),
 		"TooLarge":        bytes.Repeat(goodCA(t), 600),
-		"HasPrivateKey":   append(goodCA(t), private...),
-		"BadCertificate":  append(goodCA(t), garbled...),
+		"HasPrivateKey":   slices.Concat(goodCA(t), []byte("# "+sourceCanary+"\n"), unended),
+		"BadCertificate":  slices.Concat(goodCA(t), cutOff[:len(cutOff)/2]),
+		"ExtraContent":    slices.Concat(goodCA(t), []byte(sourceCanary+"\n")),
 	}
 }

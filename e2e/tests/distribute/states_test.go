@@ -236,7 +236,7 @@ func (s *states) logged(t *testing.T, message string, times int) {
 	})
 }
 
-// nothingTold: the token is in no Event, metric or log line of all this.
+// nothingTold: the token, and what bad sources hold, is in no Event, metric or log line of all this.
 func (s *states) nothingTold(t *testing.T) {
 	metrics, err := s.replica.Metrics(t.Context())
 	stage.Check(t, err)
@@ -245,8 +245,8 @@ func (s *states) nothingTold(t *testing.T) {
 	events, err := s.admin.EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
 	stage.Check(t, err)
 	for what, text := range map[string]string{"metrics": string(metrics), "the log": string(log), "Events": events.String()} {
-		if text == "" || strings.Contains(text, secretToken) {
-			t.Errorf("%s: empty, or the token is in it", what)
+		if text == "" || strings.Contains(text, secretToken) || strings.Contains(text, sourceCanary) {
+			t.Errorf("%s: empty, or the token or a source's content is in it", what)
 		}
 	}
 }

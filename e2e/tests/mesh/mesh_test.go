@@ -103,7 +103,7 @@ func testForeign(t *testing.T, e *environment) {
 	if string(before) != string(after) {
 		t.Errorf("it was touched:\n%s\n%s", before, after)
 	}
-	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name is there already") {
+	if !strings.Contains(e.log(t), "Telemetry default/lightstep: an object of that name exists") {
 		t.Error("it is not said")
 	}
 	e.awaitEvent(t, "default", "ForeignObject", "is not the injector's")
@@ -138,7 +138,7 @@ func testForeignInBetween(t *testing.T, e *environment) {
 			continue
 		}
 		stage.Eventually(t, func(context.Context) error {
-			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name is there already") {
+			if !strings.Contains(e.log(t), "Telemetry "+namespace+"/lightstep: an object of that name exists") {
 				return errors.New("it is not said")
 			}
 			return nil
@@ -175,7 +175,7 @@ func testChanged(t *testing.T, e *environment) {
 	_, err := e.client(telemetry, "late").Patch(t.Context(), ours, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	stage.Check(t, err)
 	e.awaitState(t, "Conflict", 1)
-	e.awaitEvent(t, "late", "ConflictObject", "somebody else has changed it")
+	e.awaitEvent(t, "late", "ConflictObject", "another field manager has changed the object")
 	e.annotate(t, "late", `{"lightstep.com/sampling":"3"}`)
 	e.stays(t, "late", telemetry)
 	e.awaitField(t, telemetry, "late", "[map[providers:[map[name:lightstep]] randomSamplingPercentage:99]]", "spec", "tracing")
