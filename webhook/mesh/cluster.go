@@ -15,9 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 )
 
 const (
@@ -64,6 +65,8 @@ func (k servedKind) leftAlone(key objectKey, uid types.UID, why error) error {
 type cluster struct {
 	objects  dynamic.Interface
 	metadata metadata.Interface
+	// reader reads the metadata of all objects that carry our labels, which a tenant can copy.
+	reader *clusterstate.Reader
 	// served are the kinds that the cluster has, in the order of kinds.
 	served []servedKind
 
@@ -127,9 +130,9 @@ func (c *cluster) watch(ctx context.Context, served []servedKind, running *sync.
 	var synced []cache.InformerSynced
 	for i := range c.served {
 		k := &c.served[i]
-		k.informer = metadatainformer.NewFilteredMetadataInformer(c.metadata, k.resource, metav1.NamespaceAll, 0,
-			cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
-			func(o *metav1.ListOptions) { o.LabelSelector = ourObjects }).Informer()
+		source := c.reader.Metadata(k.resource, metav1.NamespaceAll, keepOurs)
+		k.informer = cache.NewSharedIndexInformer(source.ListerWatcher(func(o *metav1.ListOptions) { o.LabelSelector = ourObjects }),
+			&metav1.PartialObjectMetadata{}, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		handler, err := k.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    tell,
 			UpdateFunc: func(_, now any) { tell(now) },
@@ -166,6 +169,14 @@ func (c *cluster) owned(k servedKind, namespace string) []*metav1.PartialObjectM
 		}
 	}
 	return ours
+}
+
+// keepOurs keeps what isOurs reads: of labels and managed fields, the ones that make an object ours.
+func keepOurs(from, to *metav1.ObjectMeta) {
+	if isOurs(from) {
+		to.Labels = map[string]string{ManagedByLabel: FieldOwner, OwnerLabel: owner}
+		to.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply}}
+	}
 }
 
 // isOurs goes by the labels and by who has applied fields: labels alone may have been copied with a manifest.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 )
@@ -41,6 +42,8 @@ type Controller struct {
 	Snapshots Snapshots
 	Objects   dynamic.Interface
 	Metadata  metadata.Interface
+	// Cluster watches the objects that carry the controller's labels.
+	Cluster *clusterstate.Reader
 	// Events tells of objects that are left alone.
 	Events events.EventRecorder
 	Log    *zap.Logger
@@ -97,7 +100,7 @@ func (c *Controller) manage(ctx context.Context) {
 	defer c.Log.Info("mesh: no longer managing")
 	c.forget()
 	defer c.forget()
-	cluster := &cluster{objects: c.Objects, metadata: c.Metadata}
+	cluster := &cluster{objects: c.Objects, metadata: c.Metadata, reader: c.Cluster}
 	served := c.findIstio(ctx, cluster)
 	if served == nil {
 		return

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -77,11 +77,11 @@ func newCounter(t *testing.T, c *cluster, snap *inject.Snapshot) (*Counter, *pro
 	t.Helper()
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
-	client, err := metadata.NewForConfig(&rest.Config{Host: server.URL})
+	cluster, err := clusterstate.NewReader(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	counter := &Counter{Snapshots: &fixed{snap}, Metadata: client, Log: zap.NewNop()}
+	counter := &Counter{Snapshots: &fixed{snap}, Cluster: cluster, Log: zap.NewNop()}
 	registry := prometheus.NewPedanticRegistry()
 	if err := counter.Register(registry); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestCount(t *testing.T) {
 	gauge("lightstep_injector_missed_pods{namespace=\"istio-system\"} 1\nlightstep_injector_missed_pods{namespace=\"shop\"} 3\n")
 	looked(1)
 	for _, uri := range c.asked {
-		if !strings.Contains(uri, "labelSelector=lightstep.com%2Finjected%21%3Dtrue%2Clightstep.com%2Finject%21%3Dfalse&resourceVersion=0") ||
+		if !strings.Contains(uri, "labelSelector=lightstep.com%2Finjected%21%3Dtrue%2Clightstep.com%2Finject%21%3Dfalse&limit=500") || strings.Contains(uri, "resourceVersion") ||
 			!strings.Contains(uri, "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed") || strings.Contains(uri, "unlabelled") {
 			t.Errorf("it asked for %s", uri)
 		}

@@ -14,11 +14,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -128,20 +126,12 @@ func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 		api.watches[key] = make(chan string, 10)
 	}
 	server := httptest.NewServer(api)
-	client, err := metadata.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	cluster, err := clusterstate.NewReader(&rest.Config{Host: server.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines, logs := observer.New(zap.InfoLevel)
-	objects, err := dynamic.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, err := corev1.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	watch := NewWatch(client, core, objects, NewStore(configuration(t, ca), "", ""), func() {}, zap.New(lines))
+	watch := NewWatch(cluster, NewStore(configuration(t, ca), "", ""), func() {}, func(*metav1.PartialObjectMetadata) {}, zap.New(lines))
 	ctx, done := t.Context(), make(chan struct{})
 	go func() {
 		defer close(done)
