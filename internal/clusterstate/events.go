@@ -81,10 +81,11 @@ type eventBody struct {
 
 // Read reads on.
 func (b *eventBody) Read(into []byte) (int, error) {
-	n, err := b.Reader.Read(into)
-	if b.left -= int64(n); b.left < 0 {
-		return n, &TooLargeError{MostBytes}
+	if b.left < 0 { // the decoder ignores an error that comes with bytes
+		return 0, &TooLargeError{MostBytes}
 	}
+	n, err := b.Reader.Read(into)
+	b.left -= int64(n)
 	return n, err
 }
 

@@ -154,9 +154,7 @@ func (s *Store) findRoots(config *settings.Settings) {
 	}
 	s.mesh.roots = roots
 	for namespace := range before {
-		if !s.isScope(namespace) {
-			s.mesh.leaves(namespace)
-		}
+		s.leave(namespace)
 	}
 }
 

@@ -125,9 +125,7 @@ func (s *Store) ReplaceNamespaces(list []*metav1.PartialObjectMetadata) {
 		s.label(object, before)
 	}
 	for name := range before {
-		if !s.isScope(name) {
-			s.mesh.leaves(name)
-		}
+		s.leave(name)
 	}
 	for name := range s.fresh {
 		if _, still := s.namespaces[name]; !still {
@@ -190,9 +188,7 @@ func (s *Store) RemoveNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.namespaces, object.Name)
-	if !s.isScope(object.Name) {
-		s.mesh.leaves(object.Name)
-	}
+	s.leave(object.Name)
 	s.age(object.Name)
 	s.publishNamespace(object.Name)
 	s.tell(object.Name)

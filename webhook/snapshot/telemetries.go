@@ -308,13 +308,17 @@ func (t *telemetries) enters(namespace string) {
 	t.wake()
 }
 
-// leaves forgets a namespace that no longer matters.
-func (t *telemetries) leaves(namespace string) {
-	delete(t.late, namespace)
-	delete(t.arrived, namespace)
-	if t.byNamespace[namespace] != nil {
-		delete(t.byNamespace, namespace)
-		t.changed[namespace] = true
+// leave forgets the Telemetries of a namespace that does not matter any more.
+func (s *Store) leave(namespace string) {
+	if s.isScope(namespace) {
+		return
+	}
+	delete(s.mesh.late, namespace)
+	delete(s.mesh.arrived, namespace)
+	if s.mesh.byNamespace[namespace] != nil {
+		delete(s.mesh.byNamespace, namespace)
+		s.mesh.changed[namespace] = true
+		s.publishSoon()
 	}
 }
 

@@ -27,7 +27,11 @@ type apiserver struct {
 	mu      sync.Mutex
 	watches map[string]chan string // by resource and selector
 	asked   []string
+	uris    []string
 	refuse  string // a resource that is forbidden
+	lists   bool   // it cannot stream the initial list, and has nothing
+	// telemetries is the list of one namespace's.
+	telemetries any
 }
 
 func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,9 +39,17 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key := resource + " " + query.Get("labelSelector") + query.Get("fieldSelector")
 	a.mu.Lock()
 	a.asked = append(a.asked, key+" "+r.Header.Get("Accept"))
+	a.uris = append(a.uris, r.URL.RequestURI())
 	events, refuse := a.watches[key], a.refuse
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
+	if a.telemetries != nil && strings.HasPrefix(resource, "/apis/telemetry.istio.io/v1alpha1/namespaces/") {
+		_ = json.NewEncoder(w).Encode(whole("Telemetry", "telemetry.istio.io/v1alpha1", a.telemetries))
+		return
+	}
+	if a.lists && events != nil && a.list(w, r) {
+		return
+	}
 	if events == nil { // a kind that the cluster does not have
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
@@ -61,6 +73,28 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// list answers as an API server without WatchList does; false for a watch that it can answer.
+func (a *apiserver) list(w http.ResponseWriter, r *http.Request) bool {
+	if r.URL.Query().Get("sendInitialEvents") == "true" {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+		return true
+	}
+	if r.URL.Query().Get("watch") == "true" {
+		return false
+	}
+	kind, version := "PartialObjectMetadataList", "meta.k8s.io/v1"
+	switch {
+	case strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadataList"):
+	case strings.HasSuffix(r.URL.Path, "secrets"):
+		kind, version = "SecretList", "v1"
+	case strings.HasSuffix(r.URL.Path, "configmaps"):
+		kind, version = "ConfigMapList", "v1"
+	}
+	_, _ = fmt.Fprintf(w, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"1"},"items":[]}`, kind, version)
+	return true
 }
 
 // awaitAttempts waits until a resource has been asked for so many times.
