@@ -1,6 +1,6 @@
 package clusterstate
 
-// MostAnnotation is the number of bytes of an annotation that are kept.
+// MostAnnotation is the number of bytes of an annotation that are kept, the mark of a cut included.
 const MostAnnotation = 4 << 10
 
 // cutMark ends an annotation that was cut. Nothing that reads an annotation accepts it: a setting that was cut is reported as
@@ -28,5 +28,5 @@ func Cut(text string) string {
 	if len(text) <= MostAnnotation {
 		return text
 	}
-	return text[:MostAnnotation] + cutMark
+	return text[:MostAnnotation-len(cutMark)] + cutMark
 }

@@ -150,7 +150,7 @@ func TestEachEnds(t *testing.T) {
 // What a reader keeps of an object in memory does not grow with the object. With 256 KiB each, all together are four times what the
 // process may hold.
 func TestLiveHeap(t *testing.T) {
-	const count = 300
+	const count = 150
 	perObject := func(size int) (bytes int64) {
 		api := &apiserver{t: t, objects: things(count, size, size/8)}
 		r := reader(t, api)

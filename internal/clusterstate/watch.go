@@ -12,7 +12,7 @@ import (
 // Watch returns the events of a watch with each object reduced. An event whose object is dropped becomes a bookmark, so that a
 // watch that begins again does so after it.
 func (s *Source[O]) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	return s.requests.watch(ctx, options, s.reduceEvent)
+	return s.watch(ctx, options, s.reduceEvent)
 }
 
 func (s *Source[O]) tweakedWatch(tweak func(*metav1.ListOptions)) func(context.Context, metav1.ListOptions) (watch.Interface, error) {

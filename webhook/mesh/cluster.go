@@ -130,7 +130,7 @@ func (c *cluster) watch(ctx context.Context, served []servedKind, running *sync.
 	var synced []cache.InformerSynced
 	for i := range c.served {
 		k := &c.served[i]
-		source := c.reader.Metadata(k.resource, metav1.NamespaceAll, keepOurs)
+		source := c.reader.Metadata(k.resource, metav1.NamespaceAll, keepOurs())
 		k.informer = cache.NewSharedIndexInformer(source.ListerWatcher(func(o *metav1.ListOptions) { o.LabelSelector = ourObjects }),
 			&metav1.PartialObjectMetadata{}, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		handler, err := k.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -171,11 +171,15 @@ func (c *cluster) owned(k servedKind, namespace string) []*metav1.PartialObjectM
 	return ours
 }
 
-// keepOurs keeps what isOurs reads: of labels and managed fields, the ones that make an object ours.
-func keepOurs(from, to *metav1.ObjectMeta) {
-	if isOurs(from) {
-		to.Labels = map[string]string{ManagedByLabel: FieldOwner, OwnerLabel: owner}
-		to.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply}}
+// keepOurs returns what keeps, of an object, what isOurs reads. Labels and managed fields that make an object ours are the same
+// for all, and shared.
+func keepOurs() func(from, to *metav1.ObjectMeta) {
+	labels := map[string]string{ManagedByLabel: FieldOwner, OwnerLabel: owner}
+	managers := []metav1.ManagedFieldsEntry{{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply}}
+	return func(from, to *metav1.ObjectMeta) {
+		if isOurs(from) {
+			to.Labels, to.ManagedFields = labels, managers
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package missed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,8 @@ type Counter struct {
 	// looked is when the last round ended that reached every namespace.
 	looked time.Time
 	failed bool
+	// patience is that of a test; 0 for the usual.
+	patience time.Duration
 }
 
 // Lead counts until the context ends. One process does so at a time.
@@ -97,7 +100,7 @@ func (c *Counter) round(ctx context.Context, pace flowcontrol.RateLimiter) error
 // count reads what may have been missed in a namespace, page by page, and counts what was. Nothing of a page is kept. A
 // namespace that takes too long has at least as many as were found until then.
 func (c *Counter) count(ctx context.Context, snap *inject.Snapshot, namespace string) (missed int, err error) {
-	inTime, cancel := context.WithTimeout(ctx, patience)
+	inTime, cancel := context.WithTimeout(ctx, cmp.Or(c.patience, patience))
 	defer cancel()
 	pods := schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	source := clusterstate.MetadataTo(c.Cluster, pods, namespace, func(pod *metav1.PartialObjectMetadata) (struct{}, bool) {

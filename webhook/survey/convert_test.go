@@ -36,7 +36,8 @@ func TestPodOf(t *testing.T) {
 				HostNetwork: true, OS: &corev1.PodOS{Name: "windows"}, NodeSelector: map[string]string{"n": "1"},
 				Volumes: []corev1.Volume{
 					{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", Items: []corev1.KeyToPath{{Key: "k", Path: "p"}}}}},
-					{Name: "w", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}}, {Name: "e"},
+					{Name: "w", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}},
+					{Name: "e"},
 				},
 				Containers: []corev1.Container{container("app"), container("istio-proxy"), {Name: "bare"}}, InitContainers: []corev1.Container{container("istio-proxy")},
 			},
