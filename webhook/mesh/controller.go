@@ -144,17 +144,22 @@ func (c *Controller) findIstio(ctx context.Context, cluster *cluster) []servedKi
 	}
 }
 
-// follow has every namespace looked at again whenever there is news.
+// follow has every namespace looked at again whenever there is news that matters to their objects. Telemetries do not, of which
+// tenants can change thousands.
 func (c *Controller) follow(ctx context.Context, cluster *cluster, queue workqueue.TypedInterface[string]) {
+	var seen *inject.Snapshot
 	for {
 		snap, later := c.Snapshots.Now()
-		for name := range snap.Namespaces.All() {
-			queue.Add(name)
+		if seen == nil || !alike(seen, snap) {
+			for name := range snap.Namespaces.All() {
+				queue.Add(name)
+			}
+			for _, name := range cluster.namespaces() {
+				queue.Add(name)
+			}
+			c.retain(snap)
 		}
-		for _, name := range cluster.namespaces() {
-			queue.Add(name)
-		}
-		c.retain(snap)
+		seen = snap
 		select {
 		case <-later:
 		case <-ctx.Done():

@@ -52,6 +52,35 @@ func TestMemoryFormula(t *testing.T) {
 	runtime.KeepAlive(store)
 }
 
+// A tenant who fills a namespace with as many entries as are read costs a bounded number of bytes.
+func TestWorstTelemetries(t *testing.T) {
+	store := NewStore(configuration(t, ca), "", "")
+	store.ReplaceControlPlanes("istio-system", nil)
+	store.SetNamespace(namespace("shop", nil))
+	store.replaceTelemetries(nil)
+	labels := map[string]any{}
+	for i := range 75 {
+		labels[fmt.Sprintf("%02d", i)] = ""
+	}
+	before := liveHeap()
+	for i := range mostOfNamespace + 1 {
+		spec := map[string]any{"selector": map[string]any{"matchLabels": labels}}
+		store.setTelemetry(arrived(t, telemetry("shop", fmt.Sprint("telemetry", i), "telemetry.istio.io/v1", spec)))
+	}
+	if read := store.mesh.byNamespace["shop"].used.read; read < mostBytes/(75*(entrySize+20)) {
+		t.Fatalf("only %d are read", read)
+	}
+	store.mu.Lock()
+	store.publishMesh()
+	store.mu.Unlock()
+	if used := liveHeap() - before; used > 256<<10 {
+		t.Errorf("they cost %d bytes", used)
+	} else {
+		t.Logf("they cost %d bytes", used)
+	}
+	runtime.KeepAlive(store)
+}
+
 func liveHeap() int64 {
 	var stats runtime.MemStats
 	runtime.GC()

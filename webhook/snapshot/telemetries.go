@@ -15,8 +15,8 @@ const (
 	// gatherTelemetry is how long changes of Telemetries are gathered before a snapshot with them is published.
 	gatherTelemetry = 100 * time.Millisecond
 	// mostOfNamespace is the number of Telemetries of a namespace that are kept, unreadable ones included.
-	mostOfNamespace = 1000
-	// mostRead is the number of those that are read, and mostBytes that of the bytes of JSON that they have together.
+	mostOfNamespace = 200
+	// mostRead is the number of those that are read, and mostBytes what they may cost together.
 	mostRead  = 100
 	mostBytes = 64 << 10
 )

@@ -16,6 +16,8 @@ const (
 	mostTelemetry = 16 << 10
 	// mostEntries is the number of selector labels, of tracing entries and of custom tags that one may have.
 	mostEntries = 100
+	// entrySize is what an entry costs in memory beside its text, in bytes.
+	entrySize = 100
 )
 
 // reducedTelemetry is what is kept of a Telemetry.
@@ -23,7 +25,7 @@ type reducedTelemetry struct {
 	istio.Telemetry
 
 	created time.Time
-	// size is the number of bytes of JSON that it was read from.
+	// size is what it costs in memory, in bytes: the JSON that it was read from, and its entries.
 	size int
 	// unreadable reports that it exceeds a bound. Nothing of it is kept but its name.
 	unreadable bool
@@ -49,6 +51,7 @@ func reduceTelemetry(object *clusterstate.Custom) reducedTelemetry {
 		entries++
 	}
 	t.unreadable = max(len(t.Selector), entries, len(t.CustomTags)) > mostEntries
+	t.size += entrySize * (len(t.Selector) + len(t.Providers) + len(t.CustomTags))
 	return t
 }
 
