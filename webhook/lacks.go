@@ -2,6 +2,8 @@ package webhook
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -9,8 +11,12 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
+// mostLackSeries bounds the series of each gauge: the first namespaces by name have one each, the others one together, whose
+// label is empty.
+const mostLackSeries = 1000
+
 // lacks tells, whenever it is asked, what the mesh of each labelled namespace still lacks. Its label has a value for each
-// labelled namespace in a mesh that lacks something, and no other.
+// labelled namespace in a mesh that lacks something, and no other, up to mostLackSeries.
 type lacks struct {
 	store               *snapshot.Store
 	provider, telemetry *prometheus.Desc
@@ -37,12 +43,26 @@ func (c *lacks) Describe(to chan<- *prometheus.Desc) { to <- c.provider; to <- c
 
 // Collect reads the snapshot in force.
 func (c *lacks) Collect(to chan<- prometheus.Metric) {
-	for namespace, lack := range snapshot.Lacks(c.store.Current()) {
-		switch lack {
-		case istio.LacksProvider:
-			to <- prometheus.MustNewConstMetric(c.provider, prometheus.GaugeValue, 1, namespace)
-		case istio.LacksTelemetry:
-			to <- prometheus.MustNewConstMetric(c.telemetry, prometheus.GaugeValue, 1, namespace)
+	all := snapshot.Lacks(c.store.Current())
+	names := slices.Sorted(maps.Keys(all))
+	collect(to, c.provider, names, func(name string) bool { return all[name] == istio.LacksProvider })
+	collect(to, c.telemetry, names, func(name string) bool { return all[name] == istio.LacksTelemetry })
+}
+
+// collect sends a bounded number of series for the namespaces that lack something.
+func collect(to chan<- prometheus.Metric, gauge *prometheus.Desc, names []string, lacks func(string) bool) {
+	series, others := 0, 0
+	for _, name := range names {
+		switch {
+		case !lacks(name):
+		case series < mostLackSeries:
+			series++
+			to <- prometheus.MustNewConstMetric(gauge, prometheus.GaugeValue, 1, name)
+		default:
+			others++
 		}
+	}
+	if others > 0 {
+		to <- prometheus.MustNewConstMetric(gauge, prometheus.GaugeValue, float64(others), "")
 	}
 }

@@ -46,7 +46,16 @@ type Found struct {
 	Keys []Key
 	// Deleting says that a finalizer holds it.
 	Deleting bool
+	// Unreadable reports that the Secret exceeds a bound: it has more keys than Keys, or none of them is known.
+	Unreadable bool
 }
+
+// The bounds of what is kept of a Secret, and of what is read of its managed fields, which tenants can fill.
+const (
+	mostKeys   = 16
+	mostText   = 256
+	mostFields = 64 << 10
+)
 
 // seen is the version that a write is bound to; nil stands for a Secret that is not there.
 func (f *Found) seen() ssa.Version {
@@ -59,15 +68,20 @@ func (f *Found) seen() ssa.Version {
 // Key is a key of a Secret, and the hash of its value.
 type Key struct{ Name, Hash string }
 
-// same returns one copy of equal texts: of ten thousand copies, nearly all have the same keys and hashes.
-func same(text string) string { return unique.Make(text).Value() }
+// same returns one copy of equal texts: of ten thousand copies, nearly all have the same keys and hashes. A text that is longer
+// than any of ours is cut, and so equals none of them.
+func same(text string) string { return unique.Make(text[:min(len(text), mostText)]).Value() }
 
 // OfSecret reduces a Secret.
 func OfSecret(secret *corev1.Secret) Found {
 	found := OfMetadata(&secret.ObjectMeta)
 	found.Ours = found.Ours && secret.Type == corev1.SecretTypeOpaque
-	found.Keys = make([]Key, 0, len(secret.Data))
-	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
+	names := slices.Sorted(maps.Keys(secret.Data))
+	if len(names) > mostKeys {
+		names, found.Edited, found.Unreadable = names[:mostKeys], found.Ours, true
+	}
+	found.Keys = make([]Key, 0, len(names))
+	for _, key := range names {
 		found.Keys = append(found.Keys, Key{same(key), same(hashOf(key, secret.Data[key]))})
 	}
 	return found
@@ -83,6 +97,10 @@ func OfMetadata(meta *metav1.ObjectMeta) Found {
 		Ours:            ssa.Owned(meta, Owner),
 	}
 	for _, entry := range meta.ManagedFields {
+		if entry.FieldsV1 != nil && len(entry.FieldsV1.GetRawBytes()) > mostFields {
+			found.Edited = true
+			continue
+		}
 		set := fieldsOf(&entry)
 		if set == nil {
 			continue
@@ -146,7 +164,7 @@ func pathOf(names ...string) fieldpath.Path {
 
 // Has tells whether a Secret has a key, as far as that can be seen.
 func (f *Found) Has(secret settings.Secret) bool {
-	if f.Keys == nil {
+	if f.Keys == nil || f.Unreadable {
 		return true
 	}
 	return slices.ContainsFunc(f.Keys, func(k Key) bool { return k.Name == secret.Key })

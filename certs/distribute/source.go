@@ -36,7 +36,7 @@ const (
 // faults lists them.
 func faults() []Fault {
 	return []Fault{
-		SourceMissing, KeyMissing, TooLarge, NotPEM, HasPrivateKey, BadCertificate, NoCACertificate, Expired, NotYetValid, TokenNotClean,
+		SourceMissing, KeyMissing, TooLarge, NotPEM, ExtraContent, HasPrivateKey, BadCertificate, NoCACertificate, Expired, NotYetValid, TokenNotClean,
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 
 	"go.uber.org/zap"
 	appsv1 "k8s.io/api/apps/v1"
+	apicorev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/mesh"
 	"github.com/lightstep-injector/lightstep-injector/webhook/missed"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
@@ -31,13 +32,15 @@ import (
 type cluster struct {
 	// namespace is the one that whoever names none means.
 	namespace string
-	metadata  metadata.Interface
-	objects   dynamic.Interface
-	core      corev1.SecretsGetter
-	webhooks  admissionv1.MutatingWebhookConfigurationsGetter
-	leases    coordination.LeasesGetter
-	events    events.EventBroadcaster
-	reviews   authorization.SelfSubjectAccessReviewsGetter
+	// reader lists and watches what tenants can write.
+	reader   *clusterstate.Reader
+	metadata metadata.Interface
+	objects  dynamic.Interface
+	core     corev1.SecretsGetter
+	webhooks admissionv1.MutatingWebhookConfigurationsGetter
+	leases   coordination.LeasesGetter
+	events   events.EventBroadcaster
+	reviews  authorization.SelfSubjectAccessReviewsGetter
 	// tokens and access are for --metrics-auth.
 	tokens authentication.TokenReviewsGetter
 	access authorization.SubjectAccessReviewsGetter
@@ -49,13 +52,6 @@ const requestsPerSecond = 200
 
 // reviewsPerSecond bounds the reviews of scrapers' tokens that strangers can bring about.
 const reviewsPerSecond = 5
-
-// binary has built-in kinds spoken of in protobuf, which costs both sides less.
-func binary(config *rest.Config) *rest.Config {
-	config = rest.CopyConfig(config)
-	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
-	return config
-}
 
 // connect finds the cluster of $KUBECONFIG or, inside one, the pod's own.
 func connect() (*cluster, error) {
@@ -72,13 +68,17 @@ func connect() (*cluster, error) {
 	config.UserAgent = "lightstep-injector/" + version()
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	c := &cluster{namespace: namespace}
+	if c.reader, err = clusterstate.NewReader(config); err != nil {
+		return nil, err
+	}
+	config.Wrap(clusterstate.BoundResponses)
 	if c.metadata, err = metadata.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
 	if c.objects, err = dynamic.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
-	core, err := corev1.NewForConfig(binary(config))
+	core, err := corev1.NewForConfig(clusterstate.Binary(config))
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
@@ -122,7 +122,7 @@ func (c *cluster) owners(ctx context.Context) []metav1.OwnerReference {
 // newKeeper makes the controller that keeps Istio's objects where the configuration has istio.manage: true.
 func newKeeper(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *mesh.Controller {
 	return &mesh.Controller{
-		Snapshots: store, Metadata: c.metadata, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
+		Snapshots: store, Metadata: c.metadata, Cluster: c.reader, Events: c.events.NewRecorder(scheme.Scheme, "lightstep-injector"), Log: log, Synced: watch.Synced(),
 	}
 }
 
@@ -135,5 +135,16 @@ func newDistributor(c *cluster, store *snapshot.Store, watch *snapshot.Watch, lo
 
 // newMissedCounter makes what counts the pods of labelled namespaces that were never injected.
 func newMissedCounter(c *cluster, store *snapshot.Store, watch *snapshot.Watch, log *zap.Logger) *missed.Counter {
-	return &missed.Counter{Snapshots: store, Metadata: c.metadata, Log: log, Synced: watch.Synced()}
+	return &missed.Counter{Snapshots: store, Cluster: c.reader, Log: log, Synced: watch.Synced()}
+}
+
+// objectUnreadable is the reason of an Event about an object that exceeds a bound. The chart's policy lists all reasons.
+const objectUnreadable = "ObjectUnreadable"
+
+// tellUnreadable records an Event about an object that exceeds a bound, in its namespace.
+func tellUnreadable(c *cluster) func(*metav1.PartialObjectMetadata) {
+	recorder := c.events.NewRecorder(scheme.Scheme, "lightstep-injector")
+	return func(object *metav1.PartialObjectMetadata) {
+		recorder.Eventf(object, nil, apicorev1.EventTypeWarning, objectUnreadable, "Read", "it exceeds a bound and is ignored; see docs/memory.md for the bounds")
+	}
 }

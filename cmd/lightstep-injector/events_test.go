@@ -31,7 +31,7 @@ func templateList(t *testing.T, name string) []string {
 
 // TestContractEvents: the chart's policy allows Events of exactly the reasons that the program records.
 func TestContractEvents(t *testing.T) {
-	reasons := slices.Sorted(slices.Values(slices.Concat(distribute.EventReasons(), mesh.EventReasons())))
+	reasons := slices.Sorted(slices.Values(slices.Concat(distribute.EventReasons(), mesh.EventReasons(), []string{objectUnreadable})))
 	if diff := cmp.Diff(reasons, templateList(t, "eventReasons")); diff != "" {
 		t.Errorf("reasons (-the program +the policy):\n%s", diff)
 	}
@@ -39,7 +39,7 @@ func TestContractEvents(t *testing.T) {
 
 // TestContractEventSources: no other package records Events, so that TestContractEvents knows every reason.
 func TestContractEventSources(t *testing.T) {
-	want := []string{"certs/distribute", "webhook/mesh"}
+	want := []string{"certs/distribute", "cmd/lightstep-injector", "webhook/mesh"}
 	var got []string
 	for _, folder := range []string{"certs", "cmd", "internal", "webhook"} {
 		root := filepath.Join("../..", folder)

@@ -69,7 +69,7 @@ func explainPod(ctx context.Context, o *offline, name, format string, io streams
 	if err != nil {
 		return err
 	}
-	snap, unread, err := snapshot.Read(ctx, c.metadata, c.core, c.objects, snapshot.NewStore(config, "", version()), o.namespace)
+	snap, unread, err := snapshot.Read(ctx, c.reader, snapshot.NewStore(config, "", version()), o.namespace)
 	if err != nil {
 		return err
 	}

@@ -164,7 +164,7 @@ func (o *renderOptions) find(ctx context.Context, config *settings.Settings) (fo
 	if err != nil {
 		return nil, nil, err
 	}
-	snap, refused, err := snapshot.ReadIstio(ctx, c.metadata, c.objects, snapshot.NewStore(config, "", version()), o.namespaces...)
+	snap, refused, err := snapshot.ReadIstio(ctx, c.reader, snapshot.NewStore(config, "", version()), o.namespaces...)
 	if err != nil {
 		return nil, nil, err
 	}

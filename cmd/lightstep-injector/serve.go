@@ -107,14 +107,14 @@ func serve(ctx context.Context, o *serveOptions, stderr io.Writer) error {
 		return err
 	}
 	store := snapshot.NewStore(config, ownNamespace(), version())
-	if err := webhook.RegisterLacks(registry, store); err != nil {
+	if err := errors.Join(webhook.RegisterLacks(registry, store), webhook.RegisterUnreadable(registry, store)); err != nil {
 		return err
 	}
 	panicked, err := countPanics(registry)
 	if err != nil {
 		return err
 	}
-	watch := snapshot.NewWatch(cluster.metadata, cluster.core, cluster.objects, store, panicked.Inc, log)
+	watch := snapshot.NewWatch(cluster.reader, store, panicked.Inc, tellUnreadable(cluster), log)
 	var drain webhook.Drain
 	connections, err := webhook.NewConnections(registry, log)
 	if err != nil {

@@ -65,7 +65,7 @@ func status(ctx context.Context, o *statusOptions, format string, out io.Writer)
 	if err != nil {
 		return err
 	}
-	look := survey.Survey{Metadata: c.metadata, Secrets: c.core, Objects: c.objects, Store: snapshot.NewStore(config, o.installed.namespace, version())}
+	look := survey.Survey{Cluster: c.reader, Metadata: c.metadata, Store: snapshot.NewStore(config, o.installed.namespace, version())}
 	findings, err := look.Look(ctx, o.namespace)
 	if err != nil {
 		return err

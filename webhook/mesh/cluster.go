@@ -14,10 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 )
 
@@ -53,6 +53,8 @@ func (k servedKind) leftAlone(key objectKey, uid types.UID, why error) error {
 // cluster is where the objects are.
 type cluster struct {
 	metadata metadata.Interface
+	// reader reads the metadata of all objects that carry our labels, which a tenant can copy.
+	reader *clusterstate.Reader
 	// served are the kinds that the cluster has, in the order of kinds.
 	served []servedKind
 
@@ -116,9 +118,9 @@ func (c *cluster) watch(ctx context.Context, served []servedKind, running *sync.
 	var synced []cache.InformerSynced
 	for i := range c.served {
 		k := &c.served[i]
-		k.informer = metadatainformer.NewFilteredMetadataInformer(c.metadata, k.resource, metav1.NamespaceAll, 0,
-			cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
-			func(o *metav1.ListOptions) { o.LabelSelector = ourObjects }).Informer()
+		source := c.reader.Metadata(k.resource, metav1.NamespaceAll, keepOurs())
+		k.informer = cache.NewSharedIndexInformer(source.ListerWatcher(func(o *metav1.ListOptions) { o.LabelSelector = ourObjects }),
+			&metav1.PartialObjectMetadata{}, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		handler, err := k.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    tell,
 			UpdateFunc: func(_, now any) { tell(now) },
@@ -155,6 +157,18 @@ func (c *cluster) owned(k servedKind, namespace string) []*metav1.PartialObjectM
 		}
 	}
 	return ours
+}
+
+// keepOurs returns what keeps, of an object, what [ssa.Owned] reads. Labels and managed fields that make an object ours are the same
+// for all, and shared.
+func keepOurs() func(from, to *metav1.ObjectMeta) {
+	labels := ssa.Labels(owner)
+	managers := []metav1.ManagedFieldsEntry{{Manager: ssa.FieldManager, Operation: metav1.ManagedFieldsOperationApply}}
+	return func(from, to *metav1.ObjectMeta) {
+		if ssa.Owned(from, owner) {
+			to.Labels, to.ManagedFields = labels, managers
+		}
+	}
 }
 
 // ensure has an object be as wanted, unless it is somebody else's. It asks the apiserver for nothing while the object is

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
@@ -39,6 +40,8 @@ type Snapshots interface {
 type Controller struct {
 	Snapshots Snapshots
 	Metadata  metadata.Interface
+	// Cluster watches the objects that carry the controller's labels.
+	Cluster *clusterstate.Reader
 	// Events tells of objects that are left alone.
 	Events events.EventRecorder
 	Log    *zap.Logger
@@ -95,7 +98,7 @@ func (c *Controller) manage(ctx context.Context) {
 	defer c.Log.Info("mesh: no longer managing")
 	c.forget()
 	defer c.forget()
-	cluster := &cluster{metadata: c.Metadata}
+	cluster := &cluster{metadata: c.Metadata, reader: c.Cluster}
 	served := c.findIstio(ctx, cluster)
 	if served == nil {
 		return
@@ -139,17 +142,22 @@ func (c *Controller) findIstio(ctx context.Context, cluster *cluster) []servedKi
 	}
 }
 
-// follow has every namespace looked at again whenever there is news.
+// follow has every namespace looked at again whenever there is news that matters to their objects. Telemetries do not, of which
+// tenants can change thousands.
 func (c *Controller) follow(ctx context.Context, cluster *cluster, queue workqueue.TypedInterface[string]) {
+	var seen *inject.Snapshot
 	for {
 		snap, later := c.Snapshots.Now()
-		for name := range snap.Namespaces.All() {
-			queue.Add(name)
+		if seen == nil || !alike(seen, snap) {
+			for name := range snap.Namespaces.All() {
+				queue.Add(name)
+			}
+			for _, name := range cluster.namespaces() {
+				queue.Add(name)
+			}
+			c.retain(snap)
 		}
-		for _, name := range cluster.namespaces() {
-			queue.Add(name)
-		}
-		c.retain(snap)
+		seen = snap
 		select {
 		case <-later:
 		case <-ctx.Done():

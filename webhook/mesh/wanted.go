@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 
@@ -74,6 +75,14 @@ func wanted(snap *inject.Snapshot, name string) want {
 		w.state = ProviderMissing
 	}
 	return w
+}
+
+// alike reports whether two snapshots differ in nothing that wanted reads.
+func alike(a, b *inject.Snapshot) bool {
+	if a.Settings != b.Settings || a.Namespaces != b.Namespaces || (a.Mesh == nil) != (b.Mesh == nil) {
+		return false
+	}
+	return a.Mesh == nil || (reflect.DeepEqual(a.Mesh.Revisions, b.Mesh.Revisions) && reflect.DeepEqual(a.Mesh.Tags, b.Mesh.Tags))
 }
 
 // findExporter finds how the namespace's control plane sends spans.

@@ -126,3 +126,41 @@ func TestWanted(t *testing.T) {
 		})
 	}
 }
+
+// A snapshot with other Telemetries has nothing else done; one with anything else that is read has.
+func TestAlike(t *testing.T) {
+	config, err := settings.Parse([]byte(configuration))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := inject.Snapshot{Settings: config, Mesh: meshOf(revision("default", "1.31.0", byCollector))}
+	base.Namespaces = base.Namespaces.With("shop", inject.Namespace{})
+	for name, c := range map[string]struct {
+		change func(*inject.Snapshot)
+		want   bool
+	}{
+		"nothing": {func(*inject.Snapshot) {}, true},
+		"Telemetries": {func(s *inject.Snapshot) {
+			s.Mesh = meshOf(revision("default", "1.31.0", byCollector))
+			s.Mesh.Telemetry = map[string][]istio.Telemetry{"shop": {{Name: "t"}}}
+		}, true},
+		"MeshConfig": {func(s *inject.Snapshot) { s.Mesh = meshOf(revision("default", "1.31.0", direct)) }, false},
+		"a tag": {func(s *inject.Snapshot) {
+			s.Mesh = meshOf(revision("default", "1.31.0", byCollector))
+			s.Mesh.Tags["a"] = "b"
+		}, false},
+		"no mesh": {func(s *inject.Snapshot) { s.Mesh = nil }, false},
+		"a namespace": {func(s *inject.Snapshot) {
+			s.Namespaces = s.Namespaces.With("shop", inject.Namespace{Terminating: true})
+		}, false},
+		"the configuration": {func(s *inject.Snapshot) { s.Settings = settings.Default() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := base
+			c.change(&next)
+			if got := alike(&base, &next); got != c.want {
+				t.Errorf("%t", got)
+			}
+		})
+	}
+}

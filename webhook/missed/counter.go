@@ -1,7 +1,9 @@
 package missed
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,9 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
@@ -21,6 +23,8 @@ const (
 	every = 15 * time.Second
 	// listsPerSecond bounds what is asked of the API server: a round through ten thousand namespaces takes 200 s.
 	listsPerSecond = 50
+	// patience is how long the pods of one namespace are counted. What has been counted by then is a lower bound.
+	patience = 10 * time.Second
 )
 
 // The pods that may have been missed: without our label, not opted out, not at their end.
@@ -38,7 +42,7 @@ type Snapshots interface {
 // Counter counts the missed pods of labelled namespaces.
 type Counter struct {
 	Snapshots Snapshots
-	Metadata  metadata.Interface
+	Cluster   *clusterstate.Reader
 	Log       *zap.Logger
 	// Synced is closed once the snapshot has all that is in the cluster.
 	Synced <-chan struct{}
@@ -49,6 +53,8 @@ type Counter struct {
 	// looked is when the last round ended that reached every namespace.
 	looked time.Time
 	failed bool
+	// patience is that of a test; 0 for the usual.
+	patience time.Duration
 }
 
 // Lead counts until the context ends. One process does so at a time.
@@ -91,21 +97,32 @@ func (c *Counter) round(ctx context.Context, pace flowcontrol.RateLimiter) error
 	return failed
 }
 
-// count lists what may have been missed in a namespace, from the API server's memory, and counts what was.
-func (c *Counter) count(ctx context.Context, snap *inject.Snapshot, namespace string) (int, error) {
-	list, err := c.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: Labels, FieldSelector: Fields, ResourceVersion: "0",
+// count reads what may have been missed in a namespace, page by page, and counts what was. Nothing of a page is kept. A
+// namespace that takes too long has at least as many as were found until then.
+func (c *Counter) count(ctx context.Context, snap *inject.Snapshot, namespace string) (missed int, err error) {
+	inTime, cancel := context.WithTimeout(ctx, cmp.Or(c.patience, patience))
+	defer cancel()
+	pods := schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	source := clusterstate.MetadataTo(c.Cluster, pods, namespace, func(pod *metav1.PartialObjectMetadata) (struct{}, bool) {
+		return struct{}{}, isMissed(pod, snap)
 	})
-	if err != nil {
-		return 0, err
+	var failed error
+	source.Failed = func(err error) { failed = err }
+	_, err = source.Each(inTime, metav1.ListOptions{LabelSelector: Labels, FieldSelector: Fields}, func(*clusterstate.Reduced[struct{}]) error {
+		missed++
+		return nil
+	})
+	if missed > 0 && inTime.Err() != nil && ctx.Err() == nil {
+		return max(missed, c.known(namespace)), nil
 	}
-	missed := 0
-	for i := range list.Items {
-		if isMissed(&list.Items[i], snap) {
-			missed++
-		}
-	}
-	return missed, nil
+	return missed, errors.Join(err, failed)
+}
+
+// known is the number that was last counted.
+func (c *Counter) known(namespace string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.missed[namespace]
 }
 
 // isMissed tells whether a pod that was listed is to be injected, as far as its metadata tells. One that is going is not.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,10 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -34,9 +35,16 @@ type cluster struct {
 	mu    sync.Mutex
 	pods  map[string][]metav1.ObjectMeta
 	asked []string
+	// pages has lists end where they are asked to, and slow is the namespace whose list does not come.
+	pages bool
+	slow  string
 }
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c.slow != "" && strings.Split(r.URL.Path, "/")[4] == c.slow {
+		<-r.Context().Done()
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, r.URL.RequestURI())
@@ -48,6 +56,14 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	list := metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"}}
+	if c.pages {
+		from, _ := strconv.Atoi(r.URL.Query().Get("continue"))
+		limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+		if to := from + limit; to < len(pods) {
+			pods, list.Continue = pods[:to], strconv.Itoa(to)
+		}
+		pods = pods[from:]
+	}
 	for _, pod := range pods {
 		pod.Namespace = strings.Split(r.URL.Path, "/")[4]
 		list.Items = append(list.Items, metav1.PartialObjectMetadata{ObjectMeta: pod})
@@ -77,11 +93,11 @@ func newCounter(t *testing.T, c *cluster, snap *inject.Snapshot) (*Counter, *pro
 	t.Helper()
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
-	client, err := metadata.NewForConfig(&rest.Config{Host: server.URL})
+	cluster, err := clusterstate.NewReader(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	counter := &Counter{Snapshots: &fixed{snap}, Metadata: client, Log: zap.NewNop()}
+	counter := &Counter{Snapshots: &fixed{snap}, Cluster: cluster, Log: zap.NewNop()}
 	registry := prometheus.NewPedanticRegistry()
 	if err := counter.Register(registry); err != nil {
 		t.Fatal(err)
@@ -143,7 +159,7 @@ func TestCount(t *testing.T) {
 	gauge("lightstep_injector_missed_pods{namespace=\"istio-system\"} 1\nlightstep_injector_missed_pods{namespace=\"shop\"} 3\n")
 	looked(1)
 	for _, uri := range c.asked {
-		if !strings.Contains(uri, "labelSelector=lightstep.com%2Finjected%21%3Dtrue%2Clightstep.com%2Finject%21%3Dfalse&resourceVersion=0") ||
+		if !strings.Contains(uri, "labelSelector=lightstep.com%2Finjected%21%3Dtrue%2Clightstep.com%2Finject%21%3Dfalse&limit=500") || strings.Contains(uri, "resourceVersion") ||
 			!strings.Contains(uri, "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed") || strings.Contains(uri, "unlabelled") {
 			t.Errorf("it asked for %s", uri)
 		}
@@ -186,5 +202,32 @@ func TestSeries(t *testing.T) {
 	}
 	if len(byName) != mostSeries+1 || byName["worst"] != 9 || byName[""] != 12 || sum != 2*(mostSeries+5)+9 {
 		t.Errorf("%d series; worst %v, others %v, sum %v", len(byName), byName["worst"], byName[""], sum)
+	}
+}
+
+// A namespace with large pods is counted page by page; one whose answer does not come keeps no other from being counted.
+func TestLargeAndSlowNamespaces(t *testing.T) {
+	large := make([]metav1.ObjectMeta, 40)
+	for i := range large {
+		large[i] = pod(fmt.Sprint("pod", i))
+		large[i].Annotations = map[string]string{"big": strings.Repeat("x", 250<<10)}
+	}
+	c := &cluster{pages: true, slow: "slow", pods: map[string][]metav1.ObjectMeta{"large": large, "small": {pod("a")}, "slow": {pod("a")}}}
+	counter, _ := newCounter(t, c, snapshotOf(t, map[string]inject.Namespace{"large": {}, "slow": {}, "small": {}}))
+	counter.begin(map[string]int{})
+	counter.set("slow", 7)
+	for name, want := range map[string]int{"large": 40, "small": 1} {
+		if got, err := counter.count(t.Context(), counter.Snapshots.Current(), name); err != nil || got != want {
+			t.Errorf("of namespace %s: %d, %v", name, got, err)
+		}
+	}
+	c.pods["large"] = nil
+	counter.patience = time.Second
+	err := counter.round(t.Context(), flowcontrol.NewFakeAlwaysRateLimiter())
+	if err == nil || !strings.Contains(err.Error(), "namespace slow") || counter.known("slow") != 7 {
+		t.Errorf("of the slow one it says %v, and counts %d", err, counter.known("slow"))
+	}
+	if counter.known("small") != 1 {
+		t.Errorf("of the small one, after the slow one, it counts %d", counter.known("small"))
 	}
 }

@@ -1,16 +1,17 @@
 package snapshot
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
+	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
 // The names of the two ConfigMaps of a control plane, each followed by -REVISION where it was given one
@@ -22,30 +23,40 @@ const (
 
 // meshParts is what the watches have told of Istio.
 type meshParts struct {
+	telemetries
+
 	// planes holds, for each of Istio's namespaces of which all is known, what its ConfigMaps say.
-	planes map[string]map[string]controlPlane
+	planes map[string]map[string]Plane
 	// tags gives each tag's webhook configuration the tag's name and its revision.
 	tags map[string]tag
-	// telemetries holds each Telemetry, by namespace and name; nil until the watch has told all.
-	telemetries map[string]map[string]reducedTelemetry
+	// roots are the namespaces whose Telemetries matter, labelled or not: those of the control planes, and their root namespaces.
+	roots map[string]bool
 }
 
-// controlPlane is one ConfigMap, reduced: of the two, one is set.
-type controlPlane struct {
+// Plane is what is kept of a ConfigMap of a control plane: the values of its injector or its MeshConfig.
+type Plane struct {
 	revision string
 	values   *istio.Values
 	mesh     *istio.MeshConfig
+	// unreadable reports that the ConfigMap exceeds a bound.
+	unreadable bool
 }
+
+// says reports whether the ConfigMap holds something of a control plane's.
+func (p *Plane) says() bool { return p.values != nil || p.mesh != nil || p.unreadable }
+
+// PlaneObject is a ConfigMap as it arrives.
+type PlaneObject = clusterstate.Reduced[Plane]
 
 type tag struct{ name, revision string }
 
 // ReplaceControlPlanes takes all ConfigMaps of one of Istio's namespaces.
-func (s *Store) ReplaceControlPlanes(namespace string, list []*unstructured.Unstructured) {
+func (s *Store) ReplaceControlPlanes(namespace string, list []*PlaneObject) {
 	s.changeMesh(func(m *meshParts) {
-		planes := map[string]controlPlane{}
+		planes := map[string]Plane{}
 		for _, object := range list {
-			if plane, ok := reduceConfigMap(object); ok {
-				planes[object.GetName()] = plane
+			if plane := planeOf(object); plane.says() {
+				planes[object.Name] = plane
 			}
 		}
 		m.planes[namespace] = planes
@@ -53,27 +64,34 @@ func (s *Store) ReplaceControlPlanes(namespace string, list []*unstructured.Unst
 }
 
 // SetControlPlane takes a ConfigMap that is new or has changed.
-func (s *Store) SetControlPlane(namespace string, object *unstructured.Unstructured) {
-	plane, ok := reduceConfigMap(object)
-	if !ok {
+func (s *Store) SetControlPlane(namespace string, object *PlaneObject) {
+	plane := planeOf(object)
+	if !plane.says() {
 		s.RemoveControlPlane(namespace, object)
 		return
 	}
 	s.changeMesh(func(m *meshParts) {
 		if planes := m.planes[namespace]; planes != nil { // the configuration may have let go of the namespace
-			planes[object.GetName()] = plane
+			planes[object.Name] = plane
 		}
 	})
 }
 
 // RemoveControlPlane takes a ConfigMap that is gone. Most of a namespace's are none of Istio's.
-func (s *Store) RemoveControlPlane(namespace string, object *unstructured.Unstructured) {
+func (s *Store) RemoveControlPlane(namespace string, object *PlaneObject) {
 	s.mu.Lock()
-	_, known := s.mesh.planes[namespace][object.GetName()]
+	_, known := s.mesh.planes[namespace][object.Name]
 	s.mu.Unlock()
 	if known {
-		s.changeMesh(func(m *meshParts) { delete(m.planes[namespace], object.GetName()) })
+		s.changeMesh(func(m *meshParts) { delete(m.planes[namespace], object.Name) })
 	}
+}
+
+func planeOf(object *PlaneObject) Plane {
+	if object.Unreadable {
+		return Plane{revision: revisionOf(nil, ""), unreadable: true}
+	}
+	return object.Kept
 }
 
 // ReplaceTags takes all webhook configurations of tags.
@@ -96,47 +114,53 @@ func (s *Store) RemoveTag(object *metav1.PartialObjectMetadata) {
 	s.changeMesh(func(m *meshParts) { delete(m.tags, object.Name) })
 }
 
-// ReplaceTelemetries takes all Telemetry resources.
-func (s *Store) ReplaceTelemetries(list []*unstructured.Unstructured) {
-	s.changeMesh(func(m *meshParts) {
-		m.telemetries = map[string]map[string]reducedTelemetry{}
-		for _, object := range list {
-			m.setTelemetry(object)
-		}
-	})
-}
-
-// SetTelemetry takes one that is new or has changed.
-func (s *Store) SetTelemetry(object *unstructured.Unstructured) {
-	s.changeMesh(func(m *meshParts) { m.setTelemetry(object) })
-}
-
-// RemoveTelemetry takes one that is gone.
-func (s *Store) RemoveTelemetry(object *unstructured.Unstructured) {
-	s.changeMesh(func(m *meshParts) { delete(m.telemetries[object.GetNamespace()], object.GetName()) })
-}
-
-func (m *meshParts) setTelemetry(object *unstructured.Unstructured) {
-	namespace := object.GetNamespace()
-	if m.telemetries[namespace] == nil {
-		m.telemetries[namespace] = map[string]reducedTelemetry{}
-	}
-	m.telemetries[namespace][object.GetName()] = reduceTelemetry(object)
-}
-
 // changeMesh changes the parts, and publishes a snapshot with the mesh that they make.
 func (s *Store) changeMesh(change func(*meshParts)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.mesh)
+	s.findRoots(s.Current().Settings)
+	s.publishMesh()
+}
+
+// publishMesh publishes a snapshot with the mesh that the parts make now.
+func (s *Store) publishMesh() {
+	if s.mesh.publishing != nil {
+		s.mesh.publishing.Stop()
+		s.mesh.publishing = nil
+	}
 	next := *s.Current()
 	next.Mesh = s.mesh.build(next.Settings.Istio().Namespaces)
 	s.publish(&next)
 }
 
+// findRoots finds the namespaces of the control planes. Those that are new among them come to matter, those that are none any
+// more do no longer, unless they are labelled.
+func (s *Store) findRoots(config *settings.Settings) {
+	before := s.mesh.roots
+	roots := map[string]bool{}
+	for _, namespace := range config.Istio().Namespaces {
+		roots[namespace] = true
+		for _, plane := range s.mesh.planes[namespace] {
+			if plane.mesh != nil && plane.mesh.RootNamespace != "" {
+				roots[plane.mesh.RootNamespace] = true
+			}
+		}
+	}
+	for namespace := range roots {
+		if !s.isScope(namespace) {
+			s.mesh.enters(namespace)
+		}
+	}
+	s.mesh.roots = roots
+	for namespace := range before {
+		s.leave(namespace)
+	}
+}
+
 // keep lets go of what was known of other namespaces: nobody watches those any more.
 func (m *meshParts) keep(namespaces []string) {
-	maps.DeleteFunc(m.planes, func(namespace string, _ map[string]controlPlane) bool { return !slices.Contains(namespaces, namespace) })
+	maps.DeleteFunc(m.planes, func(namespace string, _ map[string]Plane) bool { return !slices.Contains(namespaces, namespace) })
 }
 
 // build puts the parts together; nil while some of Istio's namespaces are not known. Of two revisions of one
@@ -156,14 +180,17 @@ func (m *meshParts) build(namespaces []string) *istio.Mesh {
 	for _, tag := range m.tags {
 		mesh.Tags[tag.name] = tag.revision
 	}
-	mesh.Telemetry = m.telemetry()
+	mesh.Telemetry = m.telemetries.build()
 	return mesh
 }
 
 // revisions joins the ConfigMaps of each revision.
-func revisions(namespace string, planes map[string]controlPlane) map[string]*istio.Revision {
-	joined := map[string]controlPlane{}
+func revisions(namespace string, planes map[string]Plane) map[string]*istio.Revision {
+	joined := map[string]Plane{}
 	for _, part := range planes {
+		if part.unreadable {
+			continue
+		}
 		whole := joined[part.revision]
 		if part.values != nil {
 			whole.values = part.values
@@ -180,38 +207,25 @@ func revisions(namespace string, planes map[string]controlPlane) map[string]*ist
 	return built
 }
 
-// telemetry lists each namespace's in the order in which Istio asks them: by their age, then by name.
-func (m *meshParts) telemetry() map[string][]istio.Telemetry {
-	if m.telemetries == nil {
-		return nil
-	}
-	all := make(map[string][]istio.Telemetry, len(m.telemetries))
-	for namespace, byName := range m.telemetries {
-		sorted := slices.SortedFunc(maps.Values(byName), func(a, b reducedTelemetry) int {
-			return cmp.Or(a.created.Compare(b.created), strings.Compare(a.Name, b.Name))
-		})
-		for _, t := range sorted {
-			all[namespace] = append(all[namespace], t.Telemetry)
+// ReadPlane keeps what some rule reads of a ConfigMap, and false of one that is none of Istio's, as most are. An access token
+// that stands in a mesh's configuration is not kept.
+func ReadPlane(object *corev1.ConfigMap) (Plane, bool) {
+	if suffix, ok := strings.CutPrefix(object.Name, injectorConfigMap); ok {
+		plane := Plane{revision: revisionOf(object.Labels, suffix)}
+		if values, found := object.Data["values"]; found {
+			plane.values = istio.ReadValues(values, object.Labels["app.kubernetes.io/version"])
 		}
+		return plane, true
 	}
-	return all
-}
-
-// reduceConfigMap keeps what some rule reads; of most ConfigMaps, that is nothing. An access token that stands in a mesh's
-// configuration is not kept.
-func reduceConfigMap(object *unstructured.Unstructured) (controlPlane, bool) {
-	name, labels := object.GetName(), object.GetLabels()
-	if suffix, ok := strings.CutPrefix(name, injectorConfigMap); ok {
-		values, found, err := unstructured.NestedString(object.Object, "data", "values")
-		plane := controlPlane{revision: revisionOf(labels, suffix), values: istio.ReadValues(values, labels["app.kubernetes.io/version"])}
-		return plane, found && err == nil
+	suffix, ok := strings.CutPrefix(object.Name, meshConfigMap)
+	if !ok || (suffix != "" && suffix[0] != '-') {
+		return Plane{}, false
 	}
-	suffix, ok := strings.CutPrefix(name, meshConfigMap)
-	mesh, found, err := unstructured.NestedString(object.Object, "data", "mesh")
-	if !ok || !found || err != nil || (suffix != "" && suffix[0] != '-') {
-		return controlPlane{}, false
+	plane := Plane{revision: revisionOf(object.Labels, suffix)}
+	if mesh, found := object.Data["mesh"]; found {
+		plane.mesh = istio.ReadMeshConfig(mesh)
 	}
-	return controlPlane{revision: revisionOf(labels, suffix), mesh: istio.ReadMeshConfig(mesh)}, true
+	return plane, true
 }
 
 // revisionOf is the label's, or else what the name ends in.

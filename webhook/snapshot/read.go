@@ -8,21 +8,17 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/dynamic"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
 // Read makes, once and with no watch, the snapshot that an injector has of one namespace, or, without a name, of all that are
 // labelled: of the same subjects, reduced alike. The store, which holds the configuration, knows then what the injector's
 // does. What may not be read leaves the snapshot without a claim, as it leaves a watch's, and is told in unread.
-func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
-	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, secretsIn: namespace}
+func Read(ctx context.Context, cluster *clusterstate.Reader, store *Store, namespace string) (snap *inject.Snapshot, unread []error, err error) {
+	w := &Watch{Cluster: cluster, Store: store, secretsIn: namespace}
 	subjects := w.subjects()
 	labelled := subjects[namespacesName]
 	delete(subjects, namespacesName)
@@ -36,15 +32,15 @@ func Read(ctx context.Context, meta metadata.Interface, secrets typedcorev1.Secr
 }
 
 // ReadIstio is Read without Secrets, of any number of namespaces.
-func ReadIstio(ctx context.Context, meta metadata.Interface, objects dynamic.Interface, store *Store, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
-	w := &Watch{Metadata: meta, Objects: objects, Store: store}
+func ReadIstio(ctx context.Context, cluster *clusterstate.Reader, store *Store, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
+	w := &Watch{Cluster: cluster, Store: store}
 	return w.read(ctx, w.istio(), namespaces...)
 }
 
 func (w *Watch) read(ctx context.Context, subjects map[string]subject, namespaces ...string) (snap *inject.Snapshot, unread []error, err error) {
 	unlabelled := map[string]bool{}
 	for _, name := range namespaces {
-		found, err := w.Metadata.Resource(namespacesResource()).Get(ctx, name, metav1.GetOptions{})
+		found, err := w.Cluster.Get(ctx, namespacesResource(), "", name)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read namespace %s: %w", name, err)
 		}
@@ -71,7 +67,7 @@ func (s subject) read(ctx context.Context) error {
 	s.from.tweak(&options)
 	var errs []error
 	for _, choice := range s.from.choices {
-		list, err := choice.list(ctx, options)
+		list, err := choice.List(ctx, options)
 		if apierrors.IsNotFound(err) {
 			errs = append(errs, err)
 			continue
@@ -79,9 +75,11 @@ func (s subject) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var items []any
-		err = apimeta.EachListItem(list, func(item runtime.Object) error { items = append(items, item); return nil })
-		return errors.Join(err, s.into(func() {}).Replace(items, ""))
+		items := make([]any, 0, len(list.Items))
+		for _, item := range list.Items {
+			items = append(items, item)
+		}
+		return s.into(func() {}).Replace(items, "")
 	}
 	if s.absent == nil {
 		return errors.Join(errs...)

@@ -10,13 +10,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 )
@@ -54,53 +52,44 @@ func partial(objects ...*metav1.PartialObjectMetadata) *metav1.PartialObjectMeta
 	return list
 }
 
-func whole(kind, apiVersion string, objects ...*unstructured.Unstructured) map[string]any {
+func whole[O any](kind, apiVersion string, objects ...O) map[string]any {
 	items := []any{}
 	for _, object := range objects {
-		items = append(items, object.Object)
+		items = append(items, object)
 	}
 	return map[string]any{"kind": kind + "List", "apiVersion": apiVersion, "metadata": map[string]any{}, "items": items}
 }
 
 // shop is a cluster with one namespace and one control plane.
-func shop(t *testing.T) (answers, []*unstructured.Unstructured) {
+func shop(t *testing.T) (answers, []*corev1.ConfigMap) {
 	t.Helper()
 	tokenSecret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: token}}
 	labelled := namespace("shop", map[string]string{"lightstep.com/sampling": "5"})
 	labelled.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}
 	labelled.Labels = map[string]string{inject.NamespaceLabel: "enabled", istio.NamespaceInjectionLabel: "enabled"}
-	planes := []*unstructured.Unstructured{
-		configMap("istio", nil, map[string]any{"mesh": "extensionProviders: [{name: lightstep, opentelemetry: {}}]"}),
-		configMap("istio-sidecar-injector", nil, map[string]any{"values": `{"global":{"tag":"1.31.0"}}`}),
+	controlPlane := []*corev1.ConfigMap{
+		configMap("istio", nil, map[string]string{"mesh": "extensionProviders: [{name: lightstep, opentelemetry: {}}]"}),
+		configMap("istio-sidecar-injector", nil, map[string]string{"values": `{"global":{"tag":"1.31.0"}}`}),
 	}
 	return answers{
 		"/api/v1/namespaces/shop":                                                          labelled,
-		"/api/v1/namespaces/shop/secrets metadata.name=" + ca:                              whole("Secret", "v1"),
+		"/api/v1/namespaces/shop/secrets metadata.name=" + ca:                              whole[any]("Secret", "v1"),
 		"/api/v1/namespaces/shop/secrets metadata.name=" + token:                           partial(tokenSecret),
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations istio.io/tag": partial(tagged("prod", "default")),
-		"/api/v1/namespaces/istio-system/configmaps":                                       whole("ConfigMap", "v1", planes...),
-		"/apis/telemetry.istio.io/v1alpha1/telemetries":                                    whole("Telemetry", "telemetry.istio.io/v1alpha1"),
-	}, planes
+		"/api/v1/namespaces/istio-system/configmaps":                                       whole("ConfigMap", "v1", controlPlane...),
+		"/apis/telemetry.istio.io/v1alpha1/telemetries":                                    whole[any]("Telemetry", "telemetry.istio.io/v1alpha1"),
+	}, controlPlane
 }
 
 func read(t *testing.T, a answers) (*inject.Snapshot, []error) {
 	t.Helper()
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
-	config := &rest.Config{Host: server.URL}
-	meta, err := metadata.NewForConfig(config)
+	cluster, err := clusterstate.NewReader(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := dynamic.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, err := typedcorev1.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	snap, unread, err := Read(t.Context(), meta, core, objects, NewStore(configuration(t, ca), "", "v1"), "shop")
+	snap, unread, err := Read(t.Context(), cluster, NewStore(configuration(t, ca), "", "v1"), "shop")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +98,7 @@ func read(t *testing.T, a answers) (*inject.Snapshot, []error) {
 
 // What is read once is what a store that has been told the same would have.
 func TestRead(t *testing.T) {
-	a, planes := shop(t)
+	a, controlPlane := shop(t)
 	snap, unread := read(t, a)
 	if len(unread) > 0 {
 		t.Fatalf("unread: %v", unread)
@@ -118,9 +107,9 @@ func TestRead(t *testing.T) {
 	told.ReplaceNamespaces([]*metav1.PartialObjectMetadata{a["/api/v1/namespaces/shop"].(*metav1.PartialObjectMetadata)})
 	told.ReplaceSecrets(ca, secretIn())
 	told.ReplaceSecrets(token, secretIn("shop"))
-	told.ReplaceControlPlanes("istio-system", planes)
+	told.ReplaceControlPlanes("istio-system", planes(controlPlane...))
 	told.ReplaceTags([]*metav1.PartialObjectMetadata{tagged("prod", "default")})
-	told.ReplaceTelemetries(nil)
+	told.replaceTelemetries(nil)
 	want := told.Current()
 	toldOf, _ := want.Namespaces.Get("shop")
 	readOf, _ := snap.Namespaces.Get("shop")

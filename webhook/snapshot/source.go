@@ -3,44 +3,28 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 )
 
-// lister lists and watches one kind of object.
-type lister struct {
-	list  func(context.Context, metav1.ListOptions) (runtime.Object, error)
-	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
-}
-
-func fromMetadata(client metadata.ResourceInterface) lister {
-	return lister{
-		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
-		watch: client.Watch,
-	}
-}
-
-func fromObjects(client dynamic.ResourceInterface) lister {
-	return lister{
-		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
-		watch: client.Watch,
-	}
+// lister lists and watches one kind of object, each reduced as it arrives.
+type lister interface {
+	List(context.Context, metav1.ListOptions) (*metainternal.List, error)
+	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
 // source is where a reflector lists and watches.
 type source struct {
 	// choices are the versions of a kind that a cluster may have; the next one is tried where it does not have one.
 	choices []lister
-	chosen  int
+	chosen  atomic.Int32
 	tweak   func(*metav1.ListOptions)
-	// client is the one behind the choices.
-	client any
 	// failed is told of a failure, once until another kind of failure, or a success, follows it.
 	failed func(error)
 	last   metav1.StatusReason
@@ -48,18 +32,18 @@ type source struct {
 }
 
 func (s *source) listerWatcher() cache.ListerWatcher {
-	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			s.tweak(&o)
-			list, err := s.choices[s.chosen].list(ctx, o)
+			list, err := s.choices[s.chosen.Load()].List(ctx, o)
 			return list, s.note(ctx, err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			s.tweak(&o)
-			stream, err := s.choices[s.chosen].watch(ctx, o)
+			stream, err := s.choices[s.chosen.Load()].Watch(ctx, o)
 			return stream, s.note(ctx, err)
 		},
-	}, s.client)
+	}
 }
 
 // note passes an error through.
@@ -68,8 +52,8 @@ func (s *source) note(ctx context.Context, err error) error {
 		s.ill = false
 		return err
 	}
-	if apierrors.IsNotFound(err) && s.chosen+1 < len(s.choices) {
-		s.chosen++
+	if apierrors.IsNotFound(err) && int(s.chosen.Load())+1 < len(s.choices) {
+		s.chosen.Add(1)
 		return err
 	}
 	if reason := apierrors.ReasonForError(err); !usual(err) && (!s.ill || reason != s.last) {
@@ -77,7 +61,7 @@ func (s *source) note(ctx context.Context, err error) error {
 		s.failed(err)
 	}
 	if apierrors.IsNotFound(err) {
-		s.chosen = 0
+		s.chosen.Store(0)
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
@@ -52,9 +52,10 @@ func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 		fresh:      map[string]*freshness{},
 		sources:    map[settings.Secret]*distribute.Source{},
 		listeners:  map[*func(string)]struct{}{},
-		mesh:       meshParts{planes: map[string]map[string]controlPlane{}, tags: map[string]tag{}},
+		mesh:       meshParts{telemetries: newTelemetries(), planes: map[string]map[string]Plane{}, tags: map[string]tag{}},
 	}
 	s.secrets = secretsOf(config, nil)
+	s.findRoots(config)
 	s.current.Store(&published{
 		snapshot: &inject.Snapshot{
 			Settings:     config,
@@ -107,6 +108,7 @@ func (s *Store) UseSettings(config *settings.Settings) {
 	next := *s.Current()
 	next.Settings = config
 	s.mesh.keep(config.Istio().Namespaces)
+	s.findRoots(config)
 	next.Mesh = s.mesh.build(config.Istio().Namespaces)
 	next.Namespaces = s.everyNamespace(config)
 	s.publish(&next)
@@ -121,6 +123,9 @@ func (s *Store) ReplaceNamespaces(list []*metav1.PartialObjectMetadata) {
 	s.namespaces = make(map[string]inject.Namespace, len(list))
 	for _, object := range list {
 		s.label(object, before)
+	}
+	for name := range before {
+		s.leave(name)
 	}
 	for name := range s.fresh {
 		if _, still := s.namespaces[name]; !still {
@@ -147,6 +152,9 @@ func (s *Store) label(object *metav1.PartialObjectMetadata, before map[string]in
 		since := new(freshness)
 		since.end = time.AfterFunc(freshFor, func() { s.grow(name, since) })
 		s.fresh[name] = since
+	}
+	if _, known := before[name]; !known && !s.mesh.roots[name] {
+		s.mesh.enters(name)
 	}
 	s.namespaces[name] = reduce(object)
 }
@@ -180,6 +188,7 @@ func (s *Store) RemoveNamespace(object *metav1.PartialObjectMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.namespaces, object.Name)
+	s.leave(object.Name)
 	s.age(object.Name)
 	s.publishNamespace(object.Name)
 	s.tell(object.Name)
@@ -187,23 +196,13 @@ func (s *Store) RemoveNamespace(object *metav1.PartialObjectMetadata) {
 
 // reduce keeps what some rule reads of a namespace.
 func reduce(object *metav1.PartialObjectMetadata) inject.Namespace {
-	const ours = "lightstep.com/"
-	reduced := inject.Namespace{
+	return inject.Namespace{
+		Annotations:    clusterstate.Named(object.Annotations, settings.ProfileAnnotation, settings.SamplingAnnotation, settings.CustomTagsAnnotation),
 		IstioInjection: object.Labels[istio.NamespaceInjectionLabel],
 		IstioRevision:  object.Labels[istio.RevisionLabel],
 		IstioDataplane: object.Labels[istio.DataplaneModeLabel],
 		Terminating:    object.DeletionTimestamp != nil,
 	}
-	for key, value := range object.Annotations {
-		if !strings.HasPrefix(key, ours) {
-			continue
-		}
-		if reduced.Annotations == nil {
-			reduced.Annotations = map[string]string{}
-		}
-		reduced.Annotations[key] = value
-	}
-	return reduced
 }
 
 // everyNamespace builds all namespaces anew, under a configuration.

@@ -3,31 +3,31 @@ package snapshot
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/dynamic"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
+// mostReported bounds what is remembered of unreadable objects.
+const mostReported = 10000
+
 // Watch feeds a store from a cluster.
 type Watch struct {
-	// Metadata reads metadata alone.
-	Metadata metadata.Interface
-	// Secrets reads the Secrets of the satellite CA, which are reduced at once, and what is copied.
-	Secrets typedcorev1.SecretsGetter
-	// Objects reads whole objects: Istio's ConfigMaps and Telemetry resources, which are reduced at once.
-	Objects dynamic.Interface
+	Cluster *clusterstate.Reader
 	Store   *Store
 	Log     *zap.Logger
 	// Panicked is told of each panic that was survived.
 	Panicked func()
+	// Unreadable is called with the first object of a kind and namespace that exceeds a bound.
+	Unreadable func(*metav1.PartialObjectMetadata)
 
 	// secretsIn limits the Secrets of labelled namespaces to those of one; empty for all.
 	secretsIn string
@@ -35,11 +35,20 @@ type Watch struct {
 	mu      sync.Mutex
 	pending map[string]bool
 	synced  chan struct{}
+	// version is the index of the version in which Telemetries were last read.
+	version atomic.Int32
+	// labelled is closed once the labelled namespaces are known.
+	labelled chan struct{}
+	// reported are the kinds and namespaces with an object that was reported as unreadable.
+	reported map[string]bool
 }
 
 // NewWatch makes a watch; Run starts it.
-func NewWatch(meta metadata.Interface, secrets typedcorev1.SecretsGetter, objects dynamic.Interface, store *Store, panicked func(), log *zap.Logger) *Watch {
-	w := &Watch{Metadata: meta, Secrets: secrets, Objects: objects, Store: store, Panicked: panicked, Log: log, pending: map[string]bool{}, synced: make(chan struct{})}
+func NewWatch(cluster *clusterstate.Reader, store *Store, panicked func(), unreadable func(*metav1.PartialObjectMetadata), log *zap.Logger) *Watch {
+	w := &Watch{
+		Cluster: cluster, Store: store, Panicked: panicked, Unreadable: unreadable, Log: log,
+		pending: map[string]bool{}, synced: make(chan struct{}), labelled: make(chan struct{}), reported: map[string]bool{},
+	}
 	for name := range w.subjects() {
 		w.pending[name] = true
 	}
@@ -54,6 +63,7 @@ func (w *Watch) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	stops := map[string]func(){}
+	running.Go(func() { w.listLate(ctx) })
 	var config *settings.Settings // what is watched goes by the configuration alone
 	for {
 		now := w.Store.current.Load()
@@ -119,13 +129,44 @@ func (w *Watch) follow(ctx context.Context, name string, s subject) {
 		}
 		w.Log.Error("watch failed; it is tried again and again", zap.String("watch", name), zap.Error(err))
 	}
-	store := guard{s.into(told), func(err error) {
-		w.Panicked()
-		w.Log.Error("watch: what it has told could not be taken in", zap.String("watch", name), zap.Error(err))
-	}}
+	if s.after != nil {
+		select {
+		case <-s.after:
+		case <-ctx.Done():
+			return
+		}
+	}
+	store := guard{s.into(told), w.panicked(name)}
 	reflector := cache.NewReflectorWithOptions(s.from.listerWatcher(), s.example, store,
 		cache.ReflectorOptions{Name: name, TypeDescription: name})
 	reflector.RunWithContext(klog.NewContext(ctx, logr.Discard()))
+}
+
+// panicked reports a panic at an object.
+func (w *Watch) panicked(name string) func(error) {
+	return func(err error) {
+		if w.Panicked == nil {
+			return
+		}
+		w.Panicked()
+		w.Log.Error("watch: what it has told could not be taken in", zap.String("watch", name), zap.Error(err))
+	}
+}
+
+// unreadable reports an object that exceeds a bound: once for each kind and namespace.
+func (w *Watch) unreadable(kind, apiVersion string, names *metav1.ObjectMeta) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := kind + "/" + names.Namespace
+	if w.Unreadable == nil || w.reported[key] {
+		return
+	}
+	if len(w.reported) >= mostReported {
+		clear(w.reported)
+	}
+	w.reported[key] = true
+	w.Log.Warn("object exceeds a bound, ignoring it", zap.String("kind", kind), zap.String("namespace", names.Namespace), zap.String("name", names.Name))
+	w.Unreadable(&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: kind, APIVersion: apiVersion}, ObjectMeta: *names})
 }
 
 // settle notes that a watch has told all it will for now; the last one of the first closes Synced. What is forbidden is
@@ -138,6 +179,9 @@ func (w *Watch) settle(name string) {
 		return
 	}
 	delete(w.pending, name)
+	if name == namespacesName {
+		close(w.labelled)
+	}
 	if len(w.pending) == 0 {
 		close(w.synced)
 	}

@@ -14,11 +14,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -29,7 +27,11 @@ type apiserver struct {
 	mu      sync.Mutex
 	watches map[string]chan string // by resource and selector
 	asked   []string
+	uris    []string
 	refuse  string // a resource that is forbidden
+	lists   bool   // it cannot stream the initial list, and has nothing
+	// telemetries is the list of one namespace's.
+	telemetries any
 }
 
 func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,9 +39,17 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key := resource + " " + query.Get("labelSelector") + query.Get("fieldSelector")
 	a.mu.Lock()
 	a.asked = append(a.asked, key+" "+r.Header.Get("Accept"))
+	a.uris = append(a.uris, r.URL.RequestURI())
 	events, refuse := a.watches[key], a.refuse
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
+	if a.telemetries != nil && strings.HasPrefix(resource, "/apis/telemetry.istio.io/v1alpha1/namespaces/") {
+		_ = json.NewEncoder(w).Encode(whole("Telemetry", "telemetry.istio.io/v1alpha1", a.telemetries))
+		return
+	}
+	if a.lists && events != nil && a.list(w, r) {
+		return
+	}
 	if events == nil { // a kind that the cluster does not have
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
@@ -63,6 +73,28 @@ func (a *apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// list answers as an API server without WatchList does; false for a watch that it can answer.
+func (a *apiserver) list(w http.ResponseWriter, r *http.Request) bool {
+	if r.URL.Query().Get("sendInitialEvents") == "true" {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+		return true
+	}
+	if r.URL.Query().Get("watch") == "true" {
+		return false
+	}
+	kind, version := "PartialObjectMetadataList", "meta.k8s.io/v1"
+	switch {
+	case strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadataList"):
+	case strings.HasSuffix(r.URL.Path, "secrets"):
+		kind, version = "SecretList", "v1"
+	case strings.HasSuffix(r.URL.Path, "configmaps"):
+		kind, version = "ConfigMapList", "v1"
+	}
+	_, _ = fmt.Fprintf(w, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"1"},"items":[]}`, kind, version)
+	return true
 }
 
 // awaitAttempts waits until a resource has been asked for so many times.
@@ -128,20 +160,12 @@ func watching(t *testing.T, api *apiserver) (*Watch, *observer.ObservedLogs) {
 		api.watches[key] = make(chan string, 10)
 	}
 	server := httptest.NewServer(api)
-	client, err := metadata.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	cluster, err := clusterstate.NewReader(&rest.Config{Host: server.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines, logs := observer.New(zap.InfoLevel)
-	objects, err := dynamic.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, err := corev1.NewForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	watch := NewWatch(client, core, objects, NewStore(configuration(t, ca), "", ""), func() {}, zap.New(lines))
+	watch := NewWatch(cluster, NewStore(configuration(t, ca), "", ""), func() {}, func(*metav1.PartialObjectMetadata) {}, zap.New(lines))
 	ctx, done := t.Context(), make(chan struct{})
 	go func() {
 		defer close(done)

@@ -5,13 +5,12 @@ import (
 	"fmt"
 
 	"github.com/go-json-experiment/json"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/tools/pager"
 
-	"github.com/lightstep-injector/lightstep-injector/webhook"
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
@@ -28,15 +27,13 @@ func podsResource() schema.GroupVersionResource {
 
 // countPods sorts the pods of a namespace. Of those that were injected the metadata tell all.
 func (l *look) countPods(ctx context.Context, n *Namespace) {
-	of, whole := l.Metadata.Resource(podsResource()).Namespace(n.Name), l.Objects.Resource(podsResource()).Namespace(n.Name)
-	l.each(ctx, n, injected,
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return of.List(ctx, o) },
-		func(object runtime.Object) error {
-			return l.countInjected(ctx, n, object.(*metav1.PartialObjectMetadata))
-		})
-	l.each(ctx, n, notInjected,
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return whole.List(ctx, o) },
-		func(object runtime.Object) error { return l.countOther(ctx, n, object.(*unstructured.Unstructured)) })
+	of := l.Cluster.Metadata(podsResource(), n.Name, func(from, to *metav1.ObjectMeta) {
+		to.Annotations = from.Annotations
+		to.OwnerReferences = from.OwnerReferences
+	})
+	each(ctx, l, n, injected, of, l.countInjected)
+	whole := clusterstate.Pods(l.Cluster, n.Name, func(pod *corev1.Pod) (candidate, bool) { return candidate{podOf(pod), pod.OwnerReferences}, true })
+	each(ctx, l, n, notInjected, whole, l.countOther)
 	if n.Missed > 0 {
 		n.problemf("%s missed", counted(n.Missed, "pod was", "pods were"))
 	}
@@ -52,10 +49,17 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// candidate is a pod that was not injected, as the webhook would have read it.
+type candidate struct {
+	pod    inject.Pod
+	owners []metav1.OwnerReference
+}
+
 // each calls a function with every pod that has the labels, page by page.
-func (l *look) each(ctx context.Context, n *Namespace, labels string, list pager.ListPageFunc, count func(runtime.Object) error) {
+func each[O runtime.Object](ctx context.Context, l *look, n *Namespace, labels string, pods *clusterstate.Source[O], count func(context.Context, *Namespace, O) error) {
+	pods.Failed = func(err error) { l.failed(fmt.Errorf("read a pod of namespace %s: %w", n.Name, err)) }
 	options := metav1.ListOptions{LabelSelector: labels, FieldSelector: unfinished}
-	if err := pager.New(list).EachListItem(ctx, options, count); err != nil {
+	if _, err := pods.Each(ctx, options, func(pod O) error { return count(ctx, n, pod) }); err != nil {
 		l.failed(fmt.Errorf("list the pods of namespace %s: %w", n.Name, err))
 	}
 }
@@ -96,26 +100,24 @@ func statusOf(annotations map[string]string) (s status) {
 }
 
 // countOther asks the webhook's rules about a pod that was not injected.
-func (l *look) countOther(ctx context.Context, n *Namespace, object *unstructured.Unstructured) error {
-	if object.GetDeletionTimestamp() != nil {
+func (l *look) countOther(ctx context.Context, n *Namespace, pod *clusterstate.Reduced[candidate]) error {
+	if pod.DeletionTimestamp != nil {
 		return nil
 	}
-	raw, err := object.MarshalJSON()
-	if err != nil {
-		return fmt.Errorf("pod %s: %w", object.GetName(), err)
+	if pod.Unreadable {
+		l.failed(fmt.Errorf("read pod %s of namespace %s: it exceeds %d bytes", pod.Name, n.Name, clusterstate.MostBytes))
+		return nil
 	}
-	pod, err := webhook.DecodePod(raw)
-	if err != nil {
-		return fmt.Errorf("pod %s: %w", object.GetName(), err)
-	}
-	result := inject.Run(&inject.Request{Namespace: n.Name, Pod: pod}, l.snap)
+	result := inject.Run(&inject.Request{Namespace: n.Name, Pod: pod.Kept.pod}, l.snap)
 	switch {
 	case result.Reason == inject.OptedOut:
 		n.OptedOut++
 	case result.Injected:
 		n.Missed++
-		owner := l.owner(ctx, object)
-		owner.Missed = append(owner.Missed, object.GetName())
+		meta := pod.ObjectMeta
+		meta.OwnerReferences = pod.Kept.owners
+		owner := l.owner(ctx, &meta)
+		owner.Missed = append(owner.Missed, pod.Name)
 	}
 	return nil
 }

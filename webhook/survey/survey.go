@@ -6,20 +6,19 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/client-go/dynamic"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
+	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 )
 
 // Survey is how a cluster is looked at.
 type Survey struct {
+	Cluster *clusterstate.Reader
+	// Metadata reads the owners of pods.
 	Metadata metadata.Interface
-	Secrets  typedcorev1.SecretsGetter
-	Objects  dynamic.Interface
 	// Store holds the configuration, and what is read of the cluster.
 	Store *snapshot.Store
 }
@@ -54,7 +53,7 @@ type Namespace struct {
 
 // Look surveys one namespace, or, without a name, all that are labelled.
 func (s *Survey) Look(ctx context.Context, namespace string) (*Findings, error) {
-	snap, unread, err := snapshot.Read(ctx, s.Metadata, s.Secrets, s.Objects, s.Store, namespace)
+	snap, unread, err := snapshot.Read(ctx, s.Cluster, s.Store, namespace)
 	if err != nil {
 		return nil, err
 	}

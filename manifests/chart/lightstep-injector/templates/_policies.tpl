@@ -36,6 +36,7 @@ spec:
 - ExpiresIn1Days
 - ExpiresIn30Days
 - ExpiresIn7Days
+- ExtraContent
 - ForeignObject
 - ForeignSecret
 - HasPrivateKey
@@ -43,6 +44,7 @@ spec:
 - NoCACertificate
 - NotPEM
 - NotYetValid
+- ObjectUnreadable
 - SourceMissing
 - TokenNotClean
 - TooLarge
