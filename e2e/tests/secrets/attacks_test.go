@@ -138,14 +138,14 @@ func onSecrets() []attack {
 }
 
 // The clauses about what a Secret has beside its content.
-var (
-	exemptOrGoing     = denied("secrets", "copies do not go into namespaces that are exempt or being deleted")
-	secretKeys        = denied("secrets", "only the configured keys")
-	secretImmutable   = denied("secrets", "immutable may not be set")
-	secretFinalizers  = denied("secrets", "finalizers")
-	secretOwners      = denied("secrets", "ownerReferences")
-	secretLabels      = denied("secrets", "only the injector's own labels")
-	secretAnnotations = denied("secrets", "only the injector's own annotations")
+const (
+	exemptOrGoing     = bySecrets + "copies do not go into namespaces that are exempt or being deleted"
+	secretKeys        = bySecrets + "only the configured keys"
+	secretImmutable   = bySecrets + "immutable may not be set"
+	secretFinalizers  = bySecrets + "finalizers"
+	secretOwners      = bySecrets + "ownerReferences"
+	secretLabels      = bySecrets + "only the injector's own labels"
+	secretAnnotations = bySecrets + "only the injector's own annotations"
 )
 
 // onSecretsMetadata are the attacks by what a Secret has beside its content.

@@ -35,8 +35,8 @@ func istioKinds() []schema.GroupVersionResource {
 // objectChange changes an object.
 type objectChange func(*unstructured.Unstructured)
 
-// set1 sets the field at a path with dots. A nil value removes it.
-func set1(path string, value any) objectChange {
+// setField sets the field at a path with dots. A nil value removes it.
+func setField(path string, value any) objectChange {
 	return func(o *unstructured.Unstructured) {
 		fields := strings.Split(path, ".")
 		if value == nil {
@@ -93,8 +93,8 @@ func telemetryOf(namespace string, changes ...objectChange) *unstructured.Unstru
 // targets has a Telemetry be for a waypoint's Gateway.
 func targets(ref map[string]any) objectChange {
 	return func(o *unstructured.Unstructured) {
-		set1("spec.selector", nil)(o)
-		set1("spec.targetRefs", []any{ref})(o)
+		setField("spec.selector", nil)(o)
+		setField("spec.targetRefs", []any{ref})(o)
 	}
 }
 
@@ -125,16 +125,16 @@ func (e *environment) applyObject(ctx context.Context, o *unstructured.Unstructu
 func (e *environment) istioObjects(t *testing.T) {
 	namespace := e.namespace(t, "works-istio", labelled())
 	overHTTP := func(o *unstructured.Unstructured) {
-		set1("spec.ports", []any{map[string]any{"number": int64(44318), "name": "http-otlp", "protocol": "HTTP"}})(o)
-		set1("spec.endpoints", []any{map[string]any{"address": "2001:db8::7", "ports": map[string]any{"http-otlp": int64(443)}}})(o)
-		set1("spec.resolution", "STATIC")(o)
+		setField("spec.ports", []any{map[string]any{"number": int64(44318), "name": "http-otlp", "protocol": "HTTP"}})(o)
+		setField("spec.endpoints", []any{map[string]any{"address": "2001:db8::7", "ports": map[string]any{"http-otlp": int64(443)}}})(o)
+		setField("spec.resolution", "STATIC")(o)
 	}
-	byAddress := set1("spec.trafficPolicy.tls", map[string]any{
+	byAddress := setField("spec.trafficPolicy.tls", map[string]any{
 		"mode": "SIMPLE", "caCertificates": "/etc/lightstep/cacert.pem", "subjectAltNames": []any{"2001:db8::7"},
 	})
 	for _, o := range []*unstructured.Unstructured{
-		entryOf(namespace), entryOf(namespace, set1("spec.location", nil)), entryOf(namespace, overHTTP), ruleOf(namespace), ruleOf(namespace, byAddress),
-		telemetryOf(namespace), telemetryOf(namespace, set1("apiVersion", "telemetry.istio.io/v1alpha1")),
+		entryOf(namespace), entryOf(namespace, setField("spec.location", nil)), entryOf(namespace, overHTTP), ruleOf(namespace), ruleOf(namespace, byAddress),
+		telemetryOf(namespace), telemetryOf(namespace, setField("apiVersion", "telemetry.istio.io/v1alpha1")),
 		telemetryOf(namespace, targets(gateway())), telemetryOf(namespace),
 	} {
 		stage.Check(t, e.applyObject(t.Context(), o))
@@ -154,25 +154,25 @@ func (e *environment) istioObjects(t *testing.T) {
 }
 
 // The clauses of the policy about Istio's objects.
-var (
-	istioNames       = denied("istio", "only objects of the name lightstep may be written")
-	istioPlace       = denied("istio", "objects go into namespaces labelled")
-	istioNever       = denied("istio", "objects do not go into the namespaces of Istio")
-	istioForeign     = denied("istio", "the object that is there is not the injector's")
-	istioUnowned     = denied("istio", "an object carries the injector's labels")
-	istioFinalizers  = denied("istio", "finalizers")
-	istioOwners      = denied("istio", "ownerReferences")
-	istioLabels      = denied("istio", "only the injector's own labels")
-	istioAnnotations = denied("istio", "only the injector's own annotations")
-	entryHost        = denied("istio", "a ServiceEntry is for the host")
-	entryEndpoint    = denied("istio", "a ServiceEntry has one endpoint")
-	entryFields      = denied("istio", "a ServiceEntry has the injector's own ports")
-	ruleHost         = denied("istio", "a DestinationRule is for the host")
-	ruleTLS          = denied("istio", "a DestinationRule opens TLS")
-	ruleFields       = denied("istio", "a DestinationRule has no other field")
-	telemetryTargets = denied("istio", "a Telemetry selects")
-	telemetryTracing = denied("istio", "a Telemetry has one tracing")
-	telemetryFields  = denied("istio", "a Telemetry has no other field")
+const (
+	istioNames       = byIstio + "only objects of the name lightstep may be written"
+	istioPlace       = byIstio + "objects go into namespaces labelled"
+	istioNever       = byIstio + "objects do not go into the namespaces of Istio"
+	istioForeign     = byIstio + "the object that is there is not the injector's"
+	istioUnowned     = byIstio + "an object carries the injector's labels"
+	istioFinalizers  = byIstio + "finalizers"
+	istioOwners      = byIstio + "ownerReferences"
+	istioLabels      = byIstio + "only the injector's own labels"
+	istioAnnotations = byIstio + "only the injector's own annotations"
+	entryHost        = byIstio + "a ServiceEntry is for the host"
+	entryEndpoint    = byIstio + "a ServiceEntry has one endpoint"
+	entryFields      = byIstio + "a ServiceEntry has the injector's own ports"
+	ruleHost         = byIstio + "a DestinationRule is for the host"
+	ruleTLS          = byIstio + "a DestinationRule opens TLS"
+	ruleFields       = byIstio + "a DestinationRule has no other field"
+	telemetryTargets = byIstio + "a Telemetry selects"
+	telemetryTracing = byIstio + "a Telemetry has one tracing"
+	telemetryFields  = byIstio + "a Telemetry has no other field"
 )
 
 // onIstio are the attacks by writing Istio's objects.
@@ -219,22 +219,22 @@ func onIstio() []attack {
 		}),
 		applied(false, istioPlace, "a namespace that is not labelled", entryOf(plain)),
 		applied(false, istioNever, "Istio's namespace", ruleOf(istioSpace)),
-		applied(false, istioNever, "Istio's namespace, TLS off for every host", ruleOf(istioSpace, set1("spec.host", "*.local"), set1("spec.trafficPolicy.tls", map[string]any{"mode": "DISABLE"}))),
-		applied(false, istioNever, "Istio's namespace, a Telemetry of all pods", telemetryOf(istioSpace, set1("spec.selector", nil))),
+		applied(false, istioNever, "Istio's namespace, TLS off for every host", ruleOf(istioSpace, setField("spec.host", "*.local"), setField("spec.trafficPolicy.tls", map[string]any{"mode": "DISABLE"}))),
+		applied(false, istioNever, "Istio's namespace, a Telemetry of all pods", telemetryOf(istioSpace, setField("spec.selector", nil))),
 		applied(false, istioNever, "the injector's namespace", telemetryOf(own)),
 		applied(false, istioNever, "an exempt namespace", telemetryOf(exempt)),
 		applied(false, istioForeign, "overwrite another owner's DestinationRule", ruleOf(foreigner)),
-		applied(false, istioForeign, "merge into another owner's DestinationRule", ruleOf(foreigner, set1("spec", map[string]any{}))),
+		applied(false, istioForeign, "merge into another owner's DestinationRule", ruleOf(foreigner, setField("spec", map[string]any{}))),
 		merged(false, istioForeign, "take over another owner's object by labels", foreigner,
 			`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"lightstep-injector","lightstep.com/managed":"mesh"}}}`, destinationRules()),
 		applied(false, istioUnowned, "an object that does not say whose it is", entryOf(fresh, labels(nil))),
 		applied(false, istioUnowned, "an object of another of the injector's controllers", entryOf(fresh, label("lightstep.com/managed", "distribute"))),
 		merged(false, istioUnowned, "take the labels off", copied, `{"metadata":{"labels":{"lightstep.com/managed":null}}}`, telemetries()),
-		applied(false, istioFinalizers, "an object with a finalizer", entryOf(fresh, set1("metadata.finalizers", []any{"example.com/x"}))),
+		applied(false, istioFinalizers, "an object with a finalizer", entryOf(fresh, setField("metadata.finalizers", []any{"example.com/x"}))),
 		merged(false, istioFinalizers, "a finalizer on an object", copied, `{"metadata":{"finalizers":["example.com/x"]}}`, telemetries()),
-		applied(false, istioOwners, "an object with an owner", entryOf(fresh, set1("metadata.ownerReferences", owner))),
+		applied(false, istioOwners, "an object with an owner", entryOf(fresh, setField("metadata.ownerReferences", owner))),
 		applied(false, istioLabels, "another label", entryOf(fresh, label("istio.io/rev", "x"))),
-		applied(false, istioAnnotations, "an annotation", entryOf(fresh, set1("metadata.annotations", map[string]any{"networking.istio.io/exportTo": "*"}))),
+		applied(false, istioAnnotations, "an annotation", entryOf(fresh, setField("metadata.annotations", map[string]any{"networking.istio.io/exportTo": "*"}))),
 	}
 	return append(append(all, onServiceEntries(applied, merged)...), append(onDestinationRules(applied, merged), onTelemetries(applied, merged)...)...)
 }
@@ -252,51 +252,51 @@ type (
 
 func onServiceEntries(applied appliedFunc, merged mergedFunc) []attack {
 	port := func(number int64, name, protocol string) objectChange {
-		return set1("spec.ports", []any{map[string]any{"number": number, "name": name, "protocol": protocol}})
+		return setField("spec.ports", []any{map[string]any{"number": number, "name": name, "protocol": protocol}})
 	}
-	endpoint := func(fields map[string]any) objectChange { return set1("spec.endpoints", []any{fields}) }
+	endpoint := func(fields map[string]any) objectChange { return setField("spec.endpoints", []any{fields}) }
 	satellite := func() map[string]any {
 		return map[string]any{"address": "satellite.example.com", "ports": map[string]any{"grpc-otlp": int64(9292)}}
 	}
 	weighted := satellite()
 	weighted["weight"] = int64(1)
 	return []attack{
-		applied(false, entryHost, "ServiceEntry of a foreign host", entryOf(fresh, set1("spec.hosts", []any{"bank.example.com"}))),
-		applied(false, entryHost, "ServiceEntry of a foreign host, in an older version", entryOf(fresh, set1("apiVersion", "networking.istio.io/v1beta1"), set1("spec.hosts", []any{"bank.example.com"}))),
-		applied(false, entryHost, "ServiceEntry of a foreign host, in the oldest version", entryOf(fresh, set1("apiVersion", "networking.istio.io/v1alpha3"), set1("spec.hosts", []any{"bank.example.com"}))),
-		applied(false, entryHost, "ServiceEntry of one host more", entryOf(fresh, set1("spec.hosts", []any{"satellite.lightstep.internal", "bank.example.com"}))),
-		applied(false, entryHost, "ServiceEntry for every namespace", entryOf(fresh, set1("spec.exportTo", []any{"*"}))),
-		applied(false, entryHost, "ServiceEntry for Istio's default", entryOf(fresh, set1("spec.exportTo", nil))),
+		applied(false, entryHost, "ServiceEntry of a foreign host", entryOf(fresh, setField("spec.hosts", []any{"bank.example.com"}))),
+		applied(false, entryHost, "ServiceEntry of a foreign host, in an older version", entryOf(fresh, setField("apiVersion", "networking.istio.io/v1beta1"), setField("spec.hosts", []any{"bank.example.com"}))),
+		applied(false, entryHost, "ServiceEntry of a foreign host, in the oldest version", entryOf(fresh, setField("apiVersion", "networking.istio.io/v1alpha3"), setField("spec.hosts", []any{"bank.example.com"}))),
+		applied(false, entryHost, "ServiceEntry of one host more", entryOf(fresh, setField("spec.hosts", []any{"satellite.lightstep.internal", "bank.example.com"}))),
+		applied(false, entryHost, "ServiceEntry for every namespace", entryOf(fresh, setField("spec.exportTo", []any{"*"}))),
+		applied(false, entryHost, "ServiceEntry for Istio's default", entryOf(fresh, setField("spec.exportTo", nil))),
 		merged(false, entryHost, "a kept ServiceEntry for every namespace", copied, `{"spec":{"exportTo":["*"]}}`, serviceEntries()),
 		applied(false, entryEndpoint, "ServiceEntry that leads elsewhere", entryOf(fresh, endpoint(map[string]any{"address": "evil.example.com", "ports": map[string]any{"grpc-otlp": int64(9292)}}))),
 		applied(false, entryEndpoint, "ServiceEntry that leads to another port", entryOf(fresh, endpoint(map[string]any{"address": "satellite.example.com", "ports": map[string]any{"grpc-otlp": int64(443)}}))),
 		applied(false, entryEndpoint, "ServiceEntry without a port", entryOf(fresh, endpoint(map[string]any{"address": "satellite.example.com"}))),
 		applied(false, entryEndpoint, "ServiceEntry with another field of the endpoint", entryOf(fresh, endpoint(weighted))),
-		applied(false, entryEndpoint, "ServiceEntry without endpoints", entryOf(fresh, set1("spec.endpoints", nil))),
-		applied(false, entryEndpoint, "ServiceEntry with two endpoints", entryOf(fresh, set1("spec.endpoints", []any{satellite(), satellite()}))),
+		applied(false, entryEndpoint, "ServiceEntry without endpoints", entryOf(fresh, setField("spec.endpoints", nil))),
+		applied(false, entryEndpoint, "ServiceEntry with two endpoints", entryOf(fresh, setField("spec.endpoints", []any{satellite(), satellite()}))),
 		merged(false, entryEndpoint, "a kept ServiceEntry that leads elsewhere", copied, `{"spec":{"endpoints":[{"address":"192.0.2.1","ports":{"grpc-otlp":9292}}]}}`, serviceEntries()),
 		applied(false, entryFields, "ServiceEntry that takes another port", entryOf(fresh, port(443, "grpc-otlp", "GRPC"))),
 		applied(false, entryFields, "ServiceEntry of another protocol", entryOf(fresh, port(44317, "grpc-otlp", "TCP"))),
-		applied(false, entryFields, "ServiceEntry with two ports", entryOf(fresh, set1("spec.ports", []any{
+		applied(false, entryFields, "ServiceEntry with two ports", entryOf(fresh, setField("spec.ports", []any{
 			map[string]any{"number": int64(44317), "name": "grpc-otlp", "protocol": "GRPC"}, map[string]any{"number": int64(44318), "name": "http-otlp", "protocol": "HTTP"},
 		}))),
-		applied(false, entryFields, "ServiceEntry of the mesh", entryOf(fresh, set1("spec.location", "MESH_INTERNAL"))),
-		applied(false, entryFields, "ServiceEntry of another resolution", entryOf(fresh, set1("spec.resolution", "DNS_ROUND_ROBIN"))),
-		applied(false, entryFields, "ServiceEntry with addresses", entryOf(fresh, set1("spec.addresses", []any{"10.0.0.1"}))),
-		applied(false, entryFields, "ServiceEntry with subjectAltNames", entryOf(fresh, set1("spec.subjectAltNames", []any{"x"}))),
+		applied(false, entryFields, "ServiceEntry of the mesh", entryOf(fresh, setField("spec.location", "MESH_INTERNAL"))),
+		applied(false, entryFields, "ServiceEntry of another resolution", entryOf(fresh, setField("spec.resolution", "DNS_ROUND_ROBIN"))),
+		applied(false, entryFields, "ServiceEntry with addresses", entryOf(fresh, setField("spec.addresses", []any{"10.0.0.1"}))),
+		applied(false, entryFields, "ServiceEntry with subjectAltNames", entryOf(fresh, setField("spec.subjectAltNames", []any{"x"}))),
 	}
 }
 
 func onDestinationRules(applied appliedFunc, merged mergedFunc) []attack {
-	tls := func(field string, value any) objectChange { return set1("spec.trafficPolicy.tls."+field, value) }
+	tls := func(field string, value any) objectChange { return setField("spec.trafficPolicy.tls."+field, value) }
 	return []attack{
-		applied(false, ruleHost, "DestinationRule of another host", ruleOf(fresh, set1("spec.host", "*.local"))),
-		applied(false, ruleHost, "DestinationRule for every namespace", ruleOf(fresh, set1("spec.exportTo", []any{"*"}))),
-		applied(false, ruleHost, "DestinationRule of all pods", ruleOf(fresh, set1("spec.workloadSelector", nil))),
-		applied(false, ruleHost, "DestinationRule of other pods", ruleOf(fresh, set1("spec.workloadSelector", map[string]any{"matchLabels": map[string]any{"app": "bank"}}))),
+		applied(false, ruleHost, "DestinationRule of another host", ruleOf(fresh, setField("spec.host", "*.local"))),
+		applied(false, ruleHost, "DestinationRule for every namespace", ruleOf(fresh, setField("spec.exportTo", []any{"*"}))),
+		applied(false, ruleHost, "DestinationRule of all pods", ruleOf(fresh, setField("spec.workloadSelector", nil))),
+		applied(false, ruleHost, "DestinationRule of other pods", ruleOf(fresh, setField("spec.workloadSelector", map[string]any{"matchLabels": map[string]any{"app": "bank"}}))),
 		merged(false, ruleHost, "a kept DestinationRule of another host", copied, `{"spec":{"host":"*.local"}}`, destinationRules()),
-		applied(false, ruleTLS, "DestinationRule with TLS off", ruleOf(fresh, set1("spec.trafficPolicy.tls", map[string]any{"mode": "DISABLE"}))),
-		applied(false, ruleTLS, "DestinationRule without TLS", ruleOf(fresh, set1("spec.trafficPolicy", nil))),
+		applied(false, ruleTLS, "DestinationRule with TLS off", ruleOf(fresh, setField("spec.trafficPolicy.tls", map[string]any{"mode": "DISABLE"}))),
+		applied(false, ruleTLS, "DestinationRule without TLS", ruleOf(fresh, setField("spec.trafficPolicy", nil))),
 		applied(false, ruleTLS, "DestinationRule that trusts other roots", ruleOf(fresh, tls("caCertificates", "/tmp/evil.pem"))),
 		applied(false, ruleTLS, "DestinationRule that trusts any certificate", ruleOf(fresh, tls("caCertificates", nil))),
 		applied(false, ruleTLS, "DestinationRule that takes any name", ruleOf(fresh, tls("subjectAltNames", nil))),
@@ -305,9 +305,9 @@ func onDestinationRules(applied appliedFunc, merged mergedFunc) []attack {
 		applied(false, ruleTLS, "DestinationRule with another server name", ruleOf(fresh, tls("sni", "evil.example.com"))),
 		applied(false, ruleTLS, "DestinationRule that verifies nothing", ruleOf(fresh, tls("insecureSkipVerify", true))),
 		merged(false, ruleTLS, "a kept DestinationRule with TLS off", copied, `{"spec":{"trafficPolicy":{"tls":{"mode":"DISABLE"}}}}`, destinationRules()),
-		applied(false, ruleFields, "DestinationRule with a limit", ruleOf(fresh, set1("spec.trafficPolicy.connectionPool", map[string]any{"tcp": map[string]any{"maxConnections": int64(1)}}))),
-		applied(false, ruleFields, "DestinationRule with settings of a port", ruleOf(fresh, set1("spec.trafficPolicy.portLevelSettings", []any{map[string]any{"port": map[string]any{"number": int64(44317)}, "tls": map[string]any{"mode": "DISABLE"}}}))),
-		applied(false, ruleFields, "DestinationRule with subsets", ruleOf(fresh, set1("spec.subsets", []any{map[string]any{"name": "x"}}))),
+		applied(false, ruleFields, "DestinationRule with a limit", ruleOf(fresh, setField("spec.trafficPolicy.connectionPool", map[string]any{"tcp": map[string]any{"maxConnections": int64(1)}}))),
+		applied(false, ruleFields, "DestinationRule with settings of a port", ruleOf(fresh, setField("spec.trafficPolicy.portLevelSettings", []any{map[string]any{"port": map[string]any{"number": int64(44317)}, "tls": map[string]any{"mode": "DISABLE"}}}))),
+		applied(false, ruleFields, "DestinationRule with subsets", ruleOf(fresh, setField("spec.subsets", []any{map[string]any{"name": "x"}}))),
 		merged(false, ruleFields, "a kept DestinationRule with subsets", copied, `{"spec":{"subsets":[{"name":"x"}]}}`, destinationRules()),
 	}
 }
@@ -317,15 +317,15 @@ func onTelemetries(applied appliedFunc, merged mergedFunc) []attack {
 		return func(o *unstructured.Unstructured) {
 			list, _, _ := unstructured.NestedSlice(o.Object, "spec", "tracing")
 			change(list[0].(map[string]any))
-			set1("spec.tracing", list)(o)
+			setField("spec.tracing", list)(o)
 		}
 	}
 	field := func(name string, value any) objectChange {
 		return tracing(func(t map[string]any) { t[name] = value })
 	}
 	return []attack{
-		applied(false, telemetryTargets, "Telemetry of all pods", telemetryOf(fresh, set1("spec.selector", nil))),
-		applied(false, telemetryTargets, "Telemetry of other pods", telemetryOf(fresh, set1("spec.selector", map[string]any{"matchLabels": map[string]any{"app": "bank"}}))),
+		applied(false, telemetryTargets, "Telemetry of all pods", telemetryOf(fresh, setField("spec.selector", nil))),
+		applied(false, telemetryTargets, "Telemetry of other pods", telemetryOf(fresh, setField("spec.selector", map[string]any{"matchLabels": map[string]any{"app": "bank"}}))),
 		applied(false, telemetryTargets, "Telemetry of a Service", telemetryOf(fresh, targets(map[string]any{"kind": "Service", "group": "", "name": "bank"}))),
 		applied(false, telemetryTargets, "Telemetry of a GatewayClass", telemetryOf(fresh, targets(map[string]any{"kind": "GatewayClass", "group": "gateway.networking.k8s.io", "name": "istio-waypoint"}))),
 		merged(false, telemetryTargets, "a kept Telemetry of all pods", copied, `{"spec":{"selector":null}}`, telemetries()),
@@ -336,9 +336,9 @@ func onTelemetries(applied appliedFunc, merged mergedFunc) []attack {
 		applied(false, telemetryTracing, "Telemetry of one direction", telemetryOf(fresh, field("match", map[string]any{"mode": "CLIENT"}))),
 		applied(false, telemetryTracing, "Telemetry with a tag from the environment", telemetryOf(fresh, field("customTags", map[string]any{"x": map[string]any{"environment": map[string]any{"name": "PASSWORD"}}}))),
 		applied(false, telemetryTracing, "Telemetry with a tag from a header", telemetryOf(fresh, field("customTags", map[string]any{"x": map[string]any{"header": map[string]any{"name": "authorization"}}}))),
-		applied(false, telemetryTracing, "Telemetry without tracing", telemetryOf(fresh, set1("spec.tracing", nil))),
-		applied(false, telemetryFields, "Telemetry with an access log", telemetryOf(fresh, set1("spec.accessLogging", []any{map[string]any{"disabled": true}}))),
-		applied(false, telemetryFields, "Telemetry with metrics", telemetryOf(fresh, set1("spec.metrics", []any{map[string]any{"providers": []any{map[string]any{"name": "prometheus"}}}}))),
+		applied(false, telemetryTracing, "Telemetry without tracing", telemetryOf(fresh, setField("spec.tracing", nil))),
+		applied(false, telemetryFields, "Telemetry with an access log", telemetryOf(fresh, setField("spec.accessLogging", []any{map[string]any{"disabled": true}}))),
+		applied(false, telemetryFields, "Telemetry with metrics", telemetryOf(fresh, setField("spec.metrics", []any{map[string]any{"providers": []any{map[string]any{"name": "prometheus"}}}}))),
 	}
 }
 
@@ -348,7 +348,7 @@ func (e *environment) prepareIstio(t *testing.T) {
 	for _, o := range []*unstructured.Unstructured{entryOf(copied), ruleOf(copied), telemetryOf(copied)} {
 		stage.Check(t, e.applyObject(t.Context(), o))
 	}
-	theirs := ruleOf(foreigner, set1("spec", map[string]any{"host": "bank.example.com"}), func(o *unstructured.Unstructured) { o.SetLabels(nil) })
+	theirs := ruleOf(foreigner, setField("spec", map[string]any{"host": "bank.example.com"}), func(o *unstructured.Unstructured) { o.SetLabels(nil) })
 	_, err := e.adminObjects.Resource(destinationRules()).Namespace(foreigner).Create(t.Context(), theirs, metav1.CreateOptions{})
 	stage.Check(t, err)
 }

@@ -39,15 +39,15 @@ func othersEvent() *eventsv1.Event {
 }
 
 // The clauses of the policy about the Lease.
-var (
-	leaseName        = denied("lease", "only the Lease lightstep-injector")
-	leaseLasts       = denied("lease", "the Lease lasts at most 60 seconds")
-	leaseTransitions = denied("lease", "leaseTransitions grows by one")
-	leaseFields      = denied("lease", "the Lease has only the fields of a leader election")
-	leaseFinalizers  = denied("lease", "finalizers")
-	leaseOwners      = denied("lease", "ownerReferences")
-	leaseLabels      = denied("lease", "only the injector's own labels")
-	leaseAnnotations = denied("lease", "only the injector's own annotations")
+const (
+	leaseName        = byLease + "only the Lease lightstep-injector"
+	leaseLasts       = byLease + "the Lease lasts at most 60 seconds"
+	leaseTransitions = byLease + "leaseTransitions grows by one"
+	leaseFields      = byLease + "the Lease has only the fields of a leader election"
+	leaseFinalizers  = byLease + "finalizers"
+	leaseOwners      = byLease + "ownerReferences"
+	leaseLabels      = byLease + "only the injector's own labels"
+	leaseAnnotations = byLease + "only the injector's own annotations"
 )
 
 // onLeases are the attacks by writing Leases.
@@ -99,17 +99,17 @@ func onLeases() []attack {
 }
 
 // The clauses of the policy about Events.
-var (
-	eventOthers      = denied("events", "no Event of another controller may be changed")
-	eventController  = denied("events", "the reportingController is")
-	eventPlace       = denied("events", "Events go into namespaces labelled")
-	eventReason      = denied("events", "the reason is not one of the injector's")
-	eventRegarding   = denied("events", "an Event is about one object")
-	eventText        = denied("events", "an Event has a known type")
-	eventFinalizers  = denied("events", "finalizers")
-	eventOwners      = denied("events", "ownerReferences")
-	eventLabels      = denied("events", "only the injector's own labels")
-	eventAnnotations = denied("events", "only the injector's own annotations")
+const (
+	eventOthers      = byEvents + "no Event of another controller may be changed"
+	eventController  = byEvents + "the reportingController is"
+	eventPlace       = byEvents + "Events go into namespaces labelled"
+	eventReason      = byEvents + "the reason is not one of the injector's"
+	eventRegarding   = byEvents + "an Event is about one object"
+	eventText        = byEvents + "an Event has a known type"
+	eventFinalizers  = byEvents + "finalizers"
+	eventOwners      = byEvents + "ownerReferences"
+	eventLabels      = byEvents + "only the injector's own labels"
+	eventAnnotations = byEvents + "only the injector's own annotations"
 )
 
 // onEvents are the attacks by writing Events.

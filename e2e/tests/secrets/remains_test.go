@@ -150,7 +150,7 @@ func (e *environment) remainsRecordEvents(t *testing.T, namespace string) {
 func (e *environment) remainsChangeIstioObjects(t *testing.T, namespace string) {
 	stage.Check(t, e.applyObject(t.Context(), entryOf(namespace)))
 	stage.Check(t, e.applyObject(t.Context(), telemetryOf(namespace, targets(gateway()))))
-	stage.Check(t, e.applyObject(t.Context(), telemetryOf(namespace, set1("spec.tracing", []any{map[string]any{
+	stage.Check(t, e.applyObject(t.Context(), telemetryOf(namespace, setField("spec.tracing", []any{map[string]any{
 		"providers": []any{map[string]any{"name": provider}}, "randomSamplingPercentage": int64(0),
 	}}))))
 	for _, kind := range []int{0, 2} {

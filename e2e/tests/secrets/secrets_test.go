@@ -59,7 +59,7 @@ func (e *environment) clausesAreTested(t *testing.T) {
 			if validation.MessageExpression != "" {
 				message, _, _ = strings.Cut(strings.TrimPrefix(validation.MessageExpression, `"`), `"`)
 			}
-			says := denied(strings.TrimPrefix(name, "lightstep-injector-"), message)
+			says := fmt.Sprintf("ValidatingAdmissionPolicy '%s' with binding '%[1]s' denied request: %s", name, message)
 			if !slices.ContainsFunc(allAttacks(), func(a attack) bool { return a.clause != "" && strings.Contains(says+"labels", a.clause) }) {
 				t.Errorf("no attack is refused by the clause of %s that says %q", name, message)
 			}

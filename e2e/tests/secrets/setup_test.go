@@ -187,7 +187,7 @@ func (e *environment) awaitPolicies(t *testing.T) {
 			return e.patchWebhook(ctx, webhookName, `{"metadata":{"labels":{"waiting":"x"}},"webhooks":null}`, dryRun)
 		},
 		istioPolicy: func(ctx context.Context) error {
-			return e.applyObject(ctx, telemetryOf("waiting", set1("spec", map[string]any{})), dryRun)
+			return e.applyObject(ctx, telemetryOf("waiting", setField("spec", map[string]any{})), dryRun)
 		},
 		leasePolicy: func(ctx context.Context) error {
 			_, err := e.account.CoordinationV1().Leases(own).Create(ctx, leaseOf("waiting"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -237,11 +237,13 @@ func policies() []string {
 	}
 }
 
-// denied is what a clause of a policy says when it refuses; the message's beginning will do.
-func denied(policy, message string) string {
-	name := "lightstep-injector-" + policy
-	return "ValidatingAdmissionPolicy '" + name + "' with binding '" + name + "' denied request: " + message
-}
+// What the clauses of each policy say when they refuse, before their messages.
+const (
+	bySecrets = secretsPolicy + " with binding 'lightstep-injector-secrets' denied request: "
+	byIstio   = istioPolicy + " with binding 'lightstep-injector-istio' denied request: "
+	byLease   = leasePolicy + " with binding 'lightstep-injector-lease' denied request: "
+	byEvents  = eventsPolicy + " with binding 'lightstep-injector-events' denied request: "
+)
 
 // refused returns an error unless another one is a refusal, in these words.
 func refused(err error, words string) error {
