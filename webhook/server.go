@@ -43,6 +43,7 @@ type Options struct {
 // Server is the TLS server that the API server calls.
 type Server struct {
 	options Options
+	tls     *tls.Config
 	current atomic.Pointer[listener]
 }
 
@@ -61,12 +62,12 @@ func NewServer(o Options) (*Server, error) {
 	mux.Handle(Path, o.Handler)
 	mux.HandleFunc("/", notFound)
 	o.Handler = mux
-	return &Server{options: o}, nil
+	return &Server{options: o, tls: o.secure()}, nil
 }
 
 // Start serves until the context ends, and then answers what has come. Requests have contexts of their own.
 func (s *Server) Start(ctx context.Context) error {
-	bounded, err := s.options.listen(ctx, maxConnections)
+	bounded, err := s.options.listen(ctx, maxConnections, s.tls)
 	if err != nil {
 		return err
 	}
@@ -95,13 +96,13 @@ func (s *Server) Answers(r *http.Request) error {
 }
 
 // listen opens the address, with at most so many connections.
-func (o *Options) listen(ctx context.Context, limit int64) (*listener, error) {
+func (o *Options) listen(ctx context.Context, limit int64, secure *tls.Config) (*listener, error) {
 	var config net.ListenConfig
 	inner, err := config.Listen(ctx, "tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", o.Listen, err)
 	}
-	return newListener(inner, limit, o.secure(), o.Connections.of(o)), nil
+	return newListener(inner, limit, secure, o.Connections.of(o)), nil
 }
 
 // secure is the TLS configuration; nil for plain HTTP. HTTP/1.1 is the only protocol: the API server speaks it to
@@ -170,7 +171,7 @@ func Health(ready healthz.Checker) http.Handler {
 
 // ListenAndServe serves until the context ends, for the kubelet and for Prometheus, and then closes all connections.
 func ListenAndServe(ctx context.Context, o Options) error {
-	bounded, err := o.listen(ctx, maxPlainConnections)
+	bounded, err := o.listen(ctx, maxPlainConnections, o.secure())
 	if err != nil {
 		return err
 	}

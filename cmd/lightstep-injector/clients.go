@@ -33,9 +33,11 @@ func (o *clientOptions) register(flags *pflag.FlagSet) {
 // required tells whether clients need a certificate.
 func (o *clientOptions) required() bool { return o.secret != "" || o.file != "" }
 
-// validate rejects one flag without the other.
+// validate rejects one flag without the other, and a Secret without a name.
 func (o *clientOptions) validate() error {
 	switch {
+	case strings.HasPrefix(o.secret, ":"):
+		return fmt.Errorf("--client-ca-secret %s: the Secret's name is missing; write NAME or NAME:KEY", o.secret)
 	case o.required() && len(o.names) == 0:
 		return errors.New("--client-name is missing: with a client CA alone, every certificate of that CA passes, such as a kubelet's; give the name in the API server's client certificate")
 	case !o.required() && len(o.names) > 0:

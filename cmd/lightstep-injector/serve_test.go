@@ -79,6 +79,7 @@ func TestServeRefuses(t *testing.T) {
 		},
 		{"a client CA without names", served, []string{"--client-ca-file", "ca.crt"}, 2, "--client-name is missing"},
 		{"a client CA's Secret without names", served, []string{"--client-ca-secret", "ca"}, 2, "--client-name is missing"},
+		{"a client CA's Secret without a name", served, []string{"--client-ca-secret", ":ca.crt", "--client-name", "api"}, 2, "NAME:KEY"},
 		{"names without a client CA", served, []string{"--client-name", "api"}, 2, "--client-name api"},
 		{"a name that is a pattern", served, []string{"--client-ca-file", "ca.crt", "--client-name", "*"}, 2, "without *"},
 		{"an empty name", served, []string{"--client-ca-file", "ca.crt", "--client-name", ""}, 2, "--client-name"},
