@@ -21,6 +21,8 @@ type Relay struct {
 	address string
 	// gate is held for reading by whoever passes on the server's words, and for writing while they are held back.
 	gate sync.RWMutex
+	// requests is the same for the clients' words.
+	requests sync.RWMutex
 
 	mutex       sync.Mutex
 	listener    net.Listener // nil while nobody is let through
@@ -69,6 +71,12 @@ func (r *Relay) Pause() { r.gate.Lock() }
 
 // Resume lets them through again.
 func (r *Relay) Resume() { r.gate.Unlock() }
+
+// HoldRequests holds back the clients' words until ReleaseRequests: they reach the server later than they were said.
+func (r *Relay) HoldRequests() { r.requests.Lock() }
+
+// ReleaseRequests lets them through again.
+func (r *Relay) ReleaseRequests() { r.requests.Unlock() }
 
 // Cut ends every connection, and refuses each new one until Mend.
 func (r *Relay) Cut() error {
@@ -130,7 +138,7 @@ func (r *Relay) accept(listener net.Listener) {
 			continue
 		}
 		r.keep(listener, client, server)
-		r.running.Go(func() { pass(server, client) })
+		r.running.Go(func() { pass(gated{server, &r.requests}, client) })
 		r.running.Go(func() { pass(gated{client, &r.gate}, server) })
 	}
 }

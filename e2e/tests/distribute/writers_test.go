@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 
+	"github.com/lightstep-injector/lightstep-injector/e2e/relay"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
@@ -75,8 +78,9 @@ func (h *history) count(value []byte) int {
 	return found
 }
 
-// TestSuspended suspends the leader amid a rotation until another replica has taken over and has distributed a later satellite
-// CA: what the first one writes once it runs again is nowhere.
+// TestSuspended suspends the leader amid a rotation, with requests on their way, until another replica has taken over and has
+// distributed a later satellite CA. Neither the requests, which arrive then, nor what the first replica does once it runs again
+// gives a copy an earlier content.
 func TestSuspended(t *testing.T) {
 	const spaces = 305
 	e := setUp(t)
@@ -85,13 +89,22 @@ func TestSuspended(t *testing.T) {
 	}
 	first, second, third := goodCA(t), goodCA(t), goodCA(t)
 	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: first}))
+	way := e.throughRelay(t)
 	one := e.replica(t, "one")
 	stage.Check(t, one.Start(t.Context()))
 	await(t, one, "current", spaces)
+	e.kubeconfig = way.direct
 	two := e.replica(t, "two")
 	stage.Check(t, two.Start(t.Context()))
 
 	rotated, stale := 0, 0
+	var held atomic.Bool
+	release := sync.OnceFunc(way.ReleaseRequests)
+	defer func() {
+		if held.Load() { // the relay cannot end before
+			release()
+		}
+	}()
 	age := func(secret *corev1.Secret) int {
 		return slices.IndexFunc([][]byte{first, second, third}, func(value []byte) bool { return bytes.Equal(value, secret.Data[caKey]) })
 	}
@@ -103,20 +116,28 @@ func TestSuspended(t *testing.T) {
 			return
 		}
 		if rotated++; rotated == 20 {
-			_ = syscall.Kill(one.PID(), syscall.SIGSTOP)
+			way.HoldRequests()
+			held.Store(true)
 		}
 	})
 	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: second}))
 	e.reaches(t, h, second, 20)
-	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: third}))
-	e.reaches(t, h, third, spaces)
-	h.mu.Lock()
-	t.Logf("%d of %d copies were of the second CA when the leader was suspended", rotated, spaces)
-	if rotated == spaces {
+	e.settles(t, h, second)
+	stage.Check(t, syscall.Kill(one.PID(), syscall.SIGSTOP))
+	if arrived := h.count(second); arrived == spaces {
 		t.Error("the leader was not suspended amid the rotation")
 	}
-	h.mu.Unlock()
-
+	stage.Check(t, e.put(t.Context(), own, caSource, map[string][]byte{caKey: third}))
+	e.reaches(t, h, third, spaces)
+	release()
+	stage.Eventually(t, func(context.Context) error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if stale == 0 && e.denied(t) == 0 {
+			return errors.New("none of the requests that were held back has arrived")
+		}
+		return nil
+	})
 	stage.Check(t, syscall.Kill(one.PID(), syscall.SIGCONT))
 	stage.Eventually(t, func(context.Context) error {
 		log, err := os.ReadFile(one.LogFile())
@@ -129,10 +150,53 @@ func TestSuspended(t *testing.T) {
 	e.reaches(t, h, third, spaces)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t.Logf("%d stale writes", stale); stale > 0 {
+	t.Logf("%d of %d copies were of the second CA when the leader was suspended; %d late requests were rejected; %d stale writes", rotated, spaces, e.denied(t), stale)
+	if stale > 0 {
 		t.Errorf("%d copies were given stale content", stale)
 	}
 	e.onlyNamed(t)
+}
+
+// relayed is a relay, and the kubeconfig that does without it.
+type relayed struct {
+	*relay.Relay
+	direct string
+}
+
+// throughRelay has the replicas that are made next reach the API server through a relay.
+func (e *environment) throughRelay(t *testing.T) relayed {
+	t.Helper()
+	way, err := relay.Start(e.kubeconfig)
+	stage.Check(t, err)
+	t.Cleanup(func() { stage.Check(t, way.Close()) })
+	direct := e.kubeconfig
+	e.kubeconfig = filepath.Join(e.run.Dir, "kubeconfig-relayed")
+	stage.Check(t, way.WriteKubeconfig(e.kubeconfig))
+	return relayed{way, direct}
+}
+
+// settles waits until no more Secrets get a value.
+func (e *environment) settles(t *testing.T, h *history, value []byte) {
+	t.Helper()
+	last := -1
+	err := wait.PollUntilContextTimeout(t.Context(), time.Second, patience, true, func(context.Context) (bool, error) {
+		before := last
+		last = h.count(value)
+		return last == before, nil
+	})
+	stage.Check(t, err)
+}
+
+// denied counts the writes that the API server has rejected, since they came too late.
+func (e *environment) denied(t *testing.T) int {
+	t.Helper()
+	denied := 0
+	for _, r := range e.requests(t) {
+		if r.Verb == "patch" && (r.ResponseStatus.Code == http.StatusForbidden || r.ResponseStatus.Code == http.StatusConflict) {
+			denied++
+		}
+	}
+	return denied
 }
 
 // reaches waits until so many Secrets have a value.
@@ -190,12 +254,7 @@ func TestRaceForAName(t *testing.T) {
 			t.Errorf("in the end %s has %+v", live.Namespace, live.ObjectMeta)
 		}
 	}
-	denied := 0
-	for _, r := range e.requests(t) {
-		if r.Verb == "patch" && (r.ResponseStatus.Code == http.StatusForbidden || r.ResponseStatus.Code == http.StatusConflict) {
-			denied++
-		}
-	}
+	denied := e.denied(t)
 	t.Logf("%d Secrets of somebody else's, %d of them with the injector's label; the injector came too late %d times", made, pasted, denied)
 	if denied == 0 {
 		t.Error("there was no race")
