@@ -81,7 +81,7 @@ func attacks(t *testing.T) []attack {
 		{name: "bodies of 7 MiB that stop", everywhere: true, attackers: 32, large: true, rest: time.Second, act: send(post(maxBody) + "\r\n" + string(review[:1000]) + strings.Repeat("x", 1<<20))},
 		{name: "large bodies for an unknown namespace", attackers: 16, large: true, rest: 100 * time.Millisecond, act: repeat(whole(append(bytes.Clone(strange[:len(strange)-1]), `,"x":"`+strings.Repeat("x", 1<<20)+`"}`...)))},
 		{name: "uids of 5 MB", attackers: 4, rest: 100 * time.Millisecond, act: repeat(whole(long))},
-		{name: "answers that are not read", attackers: 30, rest: time.Second, act: neverRead(whole(many))},
+		{name: "answers that are not read", attackers: 10, rest: time.Second, act: neverRead(whole(many))},
 	}
 }
 

@@ -224,7 +224,7 @@ func (r *review) check() error {
 // reply sends the answer. A write error means that the client is gone: the failurePolicy decides about its pod. A client
 // that does not read a large answer holds its memory, so such an answer has a place in the budget, too.
 func (h *Handler) reply(w http.ResponseWriter, a *admission, c *connection) {
-	if a.answer != nil && len(a.answer) > usualBytes {
+	if len(a.answer) > usualBytes {
 		stop := func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 		held := h.budget.bytes.Hold(h.budget.clientOf(c), stop)
 		defer held.Release()

@@ -415,7 +415,7 @@ func TestShed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	synctest.Test(t, func(t *testing.T) { sheds(usual) }) // once it has waited for a slot
+	synctest.Test(t, func(*testing.T) { sheds(usual) }) // once it has waited for a slot
 	for _, metric := range []string{"in_flight", "bodies_cut_total"} {
 		if got := e.count(t, "lightstep_injector_"+metric); got != 0 {
 			t.Errorf("%s is %v", metric, got)

@@ -46,7 +46,7 @@ const (
 	usualBytes = 16 << 10
 	// bodyKept is how long a body may take before its memory is given to another of the same client. The API server's come at
 	// once.
-	bodyKept = 250 * time.Millisecond
+	bodyKept = 50 * time.Millisecond
 	// quarter divides a bound into the share of one client.
 	quarter = 4
 	// keptBuffer is the largest buffer that is kept for later requests.
