@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/serving"
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/probe"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -68,10 +69,10 @@ func check(ctx context.Context, o *checkOptions, out io.Writer) error {
 func checkConfiguration(config *settings.Settings, out io.Writer) (problems int) {
 	lacking := config.WithoutSatellite()
 	for _, name := range lacking {
-		_, _ = fmt.Fprintf(out, "profile %s has no satellite, so pods that use it pass unchanged: set the chart's value config.profiles.%[1]s.satellite.address to HOST:PORT\n", name)
+		escape.Printf(out, "profile %s has no satellite, so pods that use it pass unchanged: set the chart's value config.profiles.%[1]s.satellite.address to HOST:PORT\n", name)
 	}
 	if len(lacking) == 0 {
-		_, _ = fmt.Fprintln(out, "every profile has a satellite")
+		escape.Printf(out, "every profile has a satellite\n")
 	}
 	return len(lacking)
 }
@@ -92,9 +93,9 @@ func registered(ctx context.Context, c *cluster) ([]registrationv1.MutatingWebho
 
 func checkWebhook(ctx context.Context, webhook *registrationv1.MutatingWebhook, at string, out io.Writer) (problems int) {
 	if _, err := probe.Call(ctx, webhook, at); err != nil {
-		_, _ = fmt.Fprintf(out, "webhook %s cannot be called, so pods are created without it: %v\n", webhook.Name, err)
+		escape.Printf(out, "webhook %s cannot be called, so pods are created without it: %v\n", webhook.Name, err)
 		return 1
 	}
-	_, _ = fmt.Fprintf(out, "webhook %s answers\n", webhook.Name)
+	escape.Printf(out, "webhook %s answers\n", webhook.Name)
 	return 0
 }

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
@@ -42,6 +43,14 @@ type cluster struct {
 // requestsPerSecond bounds what each client asks of the API server, beside watches; client-go's own 5 would take half an hour
 // to bring the satellite CA to ten thousand namespaces. The API server's own priority and fairness guards it beyond that.
 const requestsPerSecond = 200
+
+// checkNamespace rejects what is no namespace's name before it becomes part of a request's path. The error is one of usage.
+func checkNamespace(flag, name string) error {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return usageError{fmt.Errorf("%s %s: write the name of a namespace", flag, name)}
+	}
+	return nil
+}
 
 // binary has built-in kinds spoken of in protobuf, which costs both sides less.
 func binary(config *rest.Config) *rest.Config {

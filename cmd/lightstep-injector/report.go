@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
 )
@@ -37,7 +37,7 @@ func (r *report) print(out io.Writer) error {
 	var table bytes.Buffer
 	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, e := range r.entries {
-		_, _ = fmt.Fprintf(columns, "%s\t%s\t%s\t%s\n", e.object, outcome(e.result), e.result.Reason, containers(e.result))
+		escape.Printf(columns, "%s\t%s\t%s\t%s\n", e.object, outcome(e.result), e.result.Reason, containers(e.result))
 	}
 	if err := columns.Flush(); err != nil {
 		return err
@@ -47,9 +47,9 @@ func (r *report) print(out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(out, strings.TrimRight(line, " \n"))
+		escape.Printf(out, "%s\n", strings.TrimRight(line, " \n"))
 		for _, warning := range e.result.Warnings {
-			_, _ = fmt.Fprintf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
+			escape.Printf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
 		}
 	}
 	return nil
