@@ -107,7 +107,7 @@ func (k ownerKey) mend() (restart, says string) {
 	case k.group == apps && k.kind == "ReplicaSet":
 		return "", "delete its pods, and it makes others: no Deployment of it was found"
 	case k.group == batch && k.kind == "Job":
-		return "", "a Job's pods come to their end by themselves, and its next ones are injected"
+		return "", "its pods end by themselves, and the next ones are injected"
 	case k.group == "" && k.kind == "ReplicationController":
 		return "", "delete its pods, and it makes others"
 	case k.group == "" && k.kind == "Pod":

@@ -14,7 +14,7 @@ func TestMend(t *testing.T) {
 		{"apps/v1", "StatefulSet", "kubectl rollout restart statefulset/web -n shop", ""},
 		{"apps/v1", "DaemonSet", "kubectl rollout restart daemonset/web -n shop", ""},
 		{"apps/v1", "ReplicaSet", "", "no Deployment of it was found"},
-		{"batch/v1", "Job", "", "come to their end by themselves"},
+		{"batch/v1", "Job", "", "its pods end by themselves"},
 		{"v1", "ReplicationController", "", "it makes others"},
 		{"apps.kruise.io/v1beta1", "StatefulSet", "", "is of apps.kruise.io"},
 		{"argoproj.io/v1alpha1", "Rollout", "", "is of argoproj.io"},
