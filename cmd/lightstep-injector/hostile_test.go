@@ -308,6 +308,19 @@ func shown(t *testing.T, what, stdout, stderr string) {
 	}
 }
 
+// TestPrints: the commands print through escape.Printf, which escapes every argument.
+func TestPrints(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		if found := regexp.MustCompile(`fmt\.F?[pP]rint\w*\(`).FindString(string(readFile(t, file))); found != "" && !strings.HasSuffix(file, "_test.go") {
+			t.Errorf("%s: %s: print with escape.Printf", file, found)
+		}
+	}
+}
+
 // TestHostileNames: a name that is none is rejected as wrong usage before anything is asked of the API server.
 func TestHostileNames(t *testing.T) {
 	cluster := newHostileCluster(t, newTenant(2))
