@@ -41,7 +41,7 @@ func validateConfiguration(path string, streams streams) error {
 	}
 	config, err := settings.Parse(text)
 	if err != nil {
-		return errors.Join(append([]error{fmt.Errorf("%s is not valid:", path)}, indented(err)...)...)
+		return errors.Join(slices.Insert(indented(err), 0, errors.New(path+" is not valid:"))...)
 	}
 	escape.Printf(streams.out, "%s is valid\n", path)
 	for _, advice := range config.Advice() {
@@ -53,7 +53,7 @@ func validateConfiguration(path string, streams streams) error {
 // indented returns the errors that are joined in one, each to be printed below a title.
 func indented(err error) []error {
 	list := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join itself, not one that wraps it
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		list = slices.Clone(joined.Unwrap())
 	}
 	for i, problem := range list {

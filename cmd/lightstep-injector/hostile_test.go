@@ -101,6 +101,9 @@ func (h *hostile) status(t *testing.T) {
 	_, pasted, _ := strings.Cut(stdout, "\nwhat makes missed and stale pods anew\n")
 	var commands []string
 	for line := range strings.Lines(pasted) {
+		if len(line) > 1000 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
 		words, err := shellWords(line)
 		if err != nil {
 			t.Errorf("%q: %v", line, err)

@@ -24,7 +24,7 @@ func newTenant(seed uint64) tenant { return tenant{rand.New(rand.NewPCG(14, seed
 func fragments() []string {
 	return []string{
 		"\x1b[2J", "\x1b]0;title\a", "\r", "\n", "\nerror: forged", "\t", "\v", "\f", "\b", "\x00", "\x7f", "\u0085", "\u009b31m", "\u202e", "\u2066", "\u2069", "\u061c",
-		"\u200e", "\u2028", "\u2029", "\u200b", "\ufeff", "\u00a0", "\u3164", "\U000e0041", "\xff", "\xc3", "\xed\xa0\x80", "é", "東京", "🚀",
+		"\u200e", "\u2028", "\u2029", "\u200b", "\ufeff", "\u00a0", "\u3164", "\U000e0041", "\xff", "\xc3", "\xed\xa0\x80", "é", "Москва", "🚀",
 		"; reboot", "$(reboot)", "`reboot`", "&& reboot", "| sh", "> /etc/passwd", "'", `"`, `\`, "!!", "#", "*", "?", "~", "{a,b}", "=ls", " ", "-n", "--all", "%2e%2e",
 		"../", "../../../api/v1/secrets", "/", "?watch=1", "%s%n%d", "{{.}}", "${HOME}", "\n---\n", ": ", "- ", "<script>", "web", "shop", "a-1", "x.y", "0",
 	}

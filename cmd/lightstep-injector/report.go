@@ -23,11 +23,15 @@ func (r *report) add(object manifest.Object, namespace string, result inject.Res
 	r.entries = append(r.entries, reportEntry{title(object, namespace), result})
 }
 
+// maxTitle bounds, in bytes, what a table has of an object's kind and name, which are no longer than 63 and 253 where they are valid:
+// a longer one would push the other columns away.
+const maxTitle = 320
+
 // title names an object as kubectl takes it.
 func title(object manifest.Object, namespace string) string {
-	name := strings.ToLower(object.Kind) + "/" + object.Name
+	name := escape.Cut(strings.ToLower(object.Kind)+"/"+object.Name, maxTitle)
 	if namespace != "default" {
-		name += " -n " + namespace
+		name += " -n " + escape.Cut(namespace, maxTitle)
 	}
 	return name
 }

@@ -243,7 +243,8 @@ func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) 
 	return nil
 }
 
-// setUpLog makes the process's log, JSON lines whose fields are bounded and escaped, and sends the libraries' errors there too. What it returns undoes that.
+// setUpLog makes the process's log, JSON lines whose fields are bounded and escaped, and sends the libraries' errors there too.
+// What it returns undoes that.
 func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder

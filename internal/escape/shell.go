@@ -16,20 +16,22 @@ var bare = regexp.MustCompile(`^[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*$`)
 //
 // Shell does not know what a word means to the program: validate names, so that none is taken for an option.
 func Shell(words ...string) (string, error) {
+	quoted := make([]string, 0, len(words))
 	for _, word := range words {
 		if !plain(word) {
 			return "", fmt.Errorf("quote %q for a shell: it has a character that is not visible", Cut(word, nameLimit))
 		}
+		quoted = append(quoted, quote(word))
 	}
-	return Words(words...), nil
+	return strings.Join(quoted, " "), nil
 }
 
-// Words returns words that are not a command, each as [Text] has it and then in quotes as [Shell] has it: a line that holds
-// them, such as a comment, does nothing when it is pasted by mistake, also where the shell knows no comments, as zsh.
+// Words returns words that are not a command, each [Cut] to the 256 bytes of a name and then in quotes as [Shell] has it: a line
+// that holds them, such as a comment, does nothing when it is pasted by mistake, also where the shell knows no comments, as zsh.
 func Words(words ...string) string {
 	quoted := make([]string, 0, len(words))
 	for _, word := range words {
-		quoted = append(quoted, quote(Text(word)))
+		quoted = append(quoted, quote(Cut(word, nameLimit)))
 	}
 	return strings.Join(quoted, " ")
 }

@@ -48,7 +48,7 @@ func TestShell(t *testing.T) {
 			}
 		})
 	}
-	if got := Words("a;b", "\x1b[2J", "c"); got != `'a;b' '\x1b[2J' c` {
+	if got := Words("a;b", "\x1b[2J", strings.Repeat("c", 1000)); got != `'a;b' '\x1b[2J' '`+strings.Repeat("c", nameLimit-len(ellipsis))+"…'" {
 		t.Errorf("Words gives %s", got)
 	}
 }

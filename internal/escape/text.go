@@ -61,7 +61,8 @@ func Lines(s string) string { return escaped(s, "\n\t") }
 // escaped returns a text with escapes for what is not visible, but for the characters in keep.
 func escaped(s, keep string) string {
 	out := make([]byte, 0, len(s)+len(s)/8)
-	for size := 0; s != ""; s = s[size:] {
+	var size int
+	for ; s != ""; s = s[size:] {
 		kept := strings.IndexByte(keep, s[0]) >= 0
 		switch {
 		case kept:
@@ -86,7 +87,8 @@ func Cut(s string, limit int) string {
 	}
 	out := make([]byte, 0, min(limit, 2*len(s))+utf8.UTFMax)
 	fits := 0 // so much leaves room for the ellipsis
-	for size := 0; s != ""; s = s[size:] {
+	var size int
+	for ; s != ""; s = s[size:] {
 		out, size = appendFirst(out, s)
 		if len(out) > limit {
 			return string(out[:fits]) + ellipsis

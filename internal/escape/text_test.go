@@ -16,7 +16,7 @@ import (
 func TestText(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"plain":              {"lightstep.com/status: {\"a\": 1}", "lightstep.com/status: {\"a\": 1}"},
-		"letters":            {"Прод 東京 é é 🚀", "Прод 東京 é é 🚀"},
+		"letters":            {"Прод Москва é, é 🚀", "Прод Москва é, é 🚀"},
 		"backslash":          {`a\nb`, `a\nb`},
 		"replacement":        {"\ufffd", "\ufffd"},
 		"C0":                 {"a\x00\a\b\t\n\v\f\r\x1bb", `a\x00\a\b\t\n\v\f\r\x1bb`},
@@ -78,17 +78,18 @@ func TestLines(t *testing.T) {
 // TestError: the line feeds of joined errors stay, those of a message do not.
 func TestError(t *testing.T) {
 	first, second := errors.New("first\nerror: forged"), errors.New("second\x1b[2J")
+	both := errors.Join(first, second)
 	for name, c := range map[string]struct {
 		err  error
 		want string
 	}{
 		"one":            {first, `first\nerror: forged`},
 		"joined":         {errors.Join(first, second), `first\nerror: forged` + "\n" + `second\x1b[2J`},
-		"wrapped":        {fmt.Errorf("read a\nb: %w!\n", errors.Join(first, second)), `read a\nb: first\nerror: forged` + "\n" + `second\x1b[2J!\n`},
+		"wrapped":        {fmt.Errorf("read a\nb: %w\n)", errors.Join(first, second)), `read a\nb: first\nerror: forged` + "\n" + `second\x1b[2J\n)`},
 		"joined twice":   {errors.Join(fmt.Errorf("x: %w", errors.Join(first, first)), second), `x: first\nerror: forged` + "\n" + `first\nerror: forged` + "\n" + `second\x1b[2J`},
 		"two causes":     {fmt.Errorf("%w\tand %w", first, second), `first\nerror: forged\tand second\x1b[2J`},
-		"quotes another": {fmt.Errorf("a %s: %w", errors.Join(first, second), errors.Join(first, second)), `a first\nerror: forged` + "\n" + `second\x1b[2J: first\nerror: forged\nsecond\x1b[2J`},
-		"hidden":         {hidesCause{errors.Join(first, second)}, `hid\nden`},
+		"quotes another": {fmt.Errorf("a %s: %w", both.Error(), both), `a first\nerror: forged` + "\n" + `second\x1b[2J: first\nerror: forged\nsecond\x1b[2J`},
+		"hidden":         {hiddenError{errors.Join(first, second)}, `hid\nden`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Error(c.err); got != c.want {
@@ -98,17 +99,17 @@ func TestError(t *testing.T) {
 	}
 }
 
-type hidesCause struct{ cause error }
+type hiddenError struct{ cause error }
 
-func (hidesCause) Error() string   { return "hid\nden" }
-func (h hidesCause) Unwrap() error { return h.cause }
+func (hiddenError) Error() string   { return "hid\nden" }
+func (h hiddenError) Unwrap() error { return h.cause }
 
 // TestPrintf: every argument that may be a text is escaped, and numbers are formatted as ever.
 func TestPrintf(t *testing.T) {
 	type named string
 	var out bytes.Buffer
-	Printf(&out, "%s\t%s %s %s %d %05.1f %v %v %v\n", "a\n", named("b\n"), []byte("c\n"), errors.New("d\n"), 7, 1.5, true, []string{"e\n"}, nil)
-	if want := `a\n` + "\t" + `b\n c\n d\n 7 001.5 true [e\n] <nil>` + "\n"; out.String() != want {
+	Printf(&out, "%s\t%s %s %s %d %05.1f %v %v %v\n", "a\n", named("b\n"), []byte("c\n"), errors.New("d\n!d"), 7, 1.5, true, []string{"e\n"}, nil)
+	if want := `a\n` + "\t" + `b\n c\n d\n!d 7 001.5 true [e\n] <nil>` + "\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }

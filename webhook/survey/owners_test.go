@@ -30,6 +30,18 @@ func TestMend(t *testing.T) {
 			t.Errorf("%s %s: %q, %q", c.apiVersion, c.kind, restart, says)
 		}
 	}
+	for _, by := range []metav1.OwnerReference{
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web;reboot"}, {APIVersion: "apps/v1", Kind: "Deployment", Name: "$(reboot)"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web\nreboot"}, {APIVersion: "apps/v1", Kind: "Deployment", Name: "-n"},
+		{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "../../../api"}, {APIVersion: "a;b/v1", Kind: "Rollout", Name: "web"},
+		{APIVersion: "a/v1", Kind: "Roll out", Name: "web"},
+	} {
+		by.Controller = new(true)
+		restart, says := controllerOf(&metav1.ObjectMeta{Namespace: "shop", OwnerReferences: []metav1.OwnerReference{by}}).mend()
+		if restart != "" || !strings.Contains(says, "no object has such a name and kind") {
+			t.Errorf("%+v: %q, %q", by, restart, says)
+		}
+	}
 	if key := controllerOf(&metav1.ObjectMeta{Namespace: "shop", Name: "bare"}); key != (ownerKey{namespace: "shop"}) {
 		t.Errorf("a bare pod has %v", key)
 	}
