@@ -31,9 +31,12 @@ func TestMend(t *testing.T) {
 		}
 	}
 	for _, by := range []metav1.OwnerReference{
-		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web;reboot"}, {APIVersion: "apps/v1", Kind: "Deployment", Name: "$(reboot)"},
-		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web\nreboot"}, {APIVersion: "apps/v1", Kind: "Deployment", Name: "-n"},
-		{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "../../../api"}, {APIVersion: "a;b/v1", Kind: "Rollout", Name: "web"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web;reboot"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "$(reboot)"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web\nreboot"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "-n"},
+		{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "../../../api"},
+		{APIVersion: "a;b/v1", Kind: "Rollout", Name: "web"},
 		{APIVersion: "a/v1", Kind: "Roll out", Name: "web"},
 	} {
 		by.Controller = new(true)
