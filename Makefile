@@ -11,6 +11,8 @@ helm-docs := $(CURDIR)/.cache/bin/helm-docs
 describe = $(helm-docs) --chart-search-root manifests/chart --sort-values-order file --log-level warning
 helm := .cache/bin/helm
 fuzztime ?= 10m
+# How many generated texts of tenants go through every command.
+texts ?= 1000000
 # How often, and for how long.
 reliably ?= -rotations=100 -pods=100000 -soak=30m -roll-outs=50 -crashes=9 -kills=500
 # Shrinking an input that is new takes up to a minute if it may, which is not spent on looking for more.
@@ -113,6 +115,8 @@ fuzz: ## Fuzz each target for $(fuzztime), then the properties over ten times as
 	go test -run '^$$' -fuzz '^FuzzStream$$' -fuzztime $(fuzztime) $(shrink) ./webhook/manifest
 	go test -run '^$$' -fuzz '^FuzzBundle$$' -fuzztime $(fuzztime) $(shrink) ./certs/distribute
 	go test -run '^TestProperties$$' -timeout 60m ./webhook/inject -pods 1000000
+	go test -run '^$$' -fuzz '^FuzzText$$' -fuzztime $(fuzztime) $(shrink) ./internal/escape
+	go test -run '^TestHostileText$$' -timeout 60m -v ./cmd/lightstep-injector -texts $(texts)
 
 .PHONY: verify
 verify: $(lint) $(helm-docs) ## Format, lint, modules, workflows, vulnerabilities; what is generated is checked by the tests

@@ -3,15 +3,15 @@ package webhook
 import (
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
-// A warning travels as an HTTP header; the apiserver cuts longer ones, and drops what goes beyond the total.
+// A warning travels as an HTTP header, without control characters; the apiserver cuts longer ones, and drops what goes beyond the
+// total. In bytes.
 const (
 	maxWarning  = 256
 	maxWarnings = 4096
@@ -80,7 +80,7 @@ func warnings(in []inject.Warning) []string {
 	out := make([]string, 0, len(in))
 	total := 0
 	for i, w := range in {
-		text := header("lightstep-injector: " + string(w.Code) + ": " + w.Message)
+		text := escape.Cut("lightstep-injector: "+string(w.Code)+": "+w.Message, maxWarning)
 		if total+len(text) > room {
 			return append(out, fmt.Sprintf("lightstep-injector: %d more warnings; the annotation lightstep.com/status has the codes of all", len(in)-i))
 		}
@@ -88,25 +88,6 @@ func warnings(in []inject.Warning) []string {
 		out = append(out, text)
 	}
 	return out
-}
-
-// header makes a text fit for a header's value: short, valid UTF-8, no control characters.
-func header(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	if len(text) <= maxWarning {
-		return text
-	}
-	const ellipsis = "…"
-	cut := maxWarning - len(ellipsis)
-	for !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + ellipsis
 }
 
 // codes lists each code once, in the order of the warnings.

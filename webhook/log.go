@@ -6,11 +6,12 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 )
 
 // log writes an answer's one line. Of the pod it holds names alone: no body, no annotation, and of a warning only the
-// code, since its text may quote what the user wrote.
+// code, since its text may quote what the user wrote. The log's core bounds every field (internal/escape).
 func (h *Handler) log(a *admission, took time.Duration) {
 	line := h.Log.Check(level(a), "admission")
 	if line == nil {
@@ -28,7 +29,7 @@ func (h *Handler) log(a *admission, took time.Duration) {
 	}
 	fields = append(fields, names(&a.pod)...)
 	if codes := codes(a.result.Warnings); codes != "" {
-		fields = append(fields, zap.String("warnings", codes))
+		fields = append(fields, escape.LogText("warnings", codes))
 	}
 	if a.failure != nil {
 		fields = append(fields, zap.Error(a.failure))
@@ -61,7 +62,7 @@ func names(pod *inject.Pod) []zap.Field {
 	}
 	for _, owner := range pod.Metadata.Owners {
 		if owner.Controller {
-			fields = append(fields, zap.String("owner", owner.Kind+"/"+owner.Name))
+			return append(fields, zap.String("owner", owner.Kind+"/"+owner.Name)) // the API server has not yet rejected a second one
 		}
 	}
 	return fields

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -111,7 +112,7 @@ func (c *Controller) sayOfSource(of settings.Secret, own, reason, note string) {
 		log.Info("distribute: the source is fit to be handed out")
 		return
 	}
-	log.Warn("distribute: source", zap.String("reason", reason), zap.String("says", note))
+	log.Warn("distribute: source", zap.String("reason", reason), escape.LogText("says", note))
 	c.event(types.NamespacedName{Namespace: own, Name: of.Name}, "", corev1.EventTypeWarning, reason, note)
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/serving"
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/probe"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
@@ -65,7 +66,7 @@ func check(ctx context.Context, o *checkOptions, out io.Writer) error {
 		return err
 	}
 	for i := range webhooks {
-		problems += checkNamespace(&webhooks[i], o.own, out)
+		problems += checkTarget(&webhooks[i], o.own, out)
 		problems += checkWebhook(ctx, &webhooks[i], o.address, out)
 	}
 	if problems > 0 {
@@ -78,10 +79,10 @@ func check(ctx context.Context, o *checkOptions, out io.Writer) error {
 func checkConfiguration(config *settings.Settings, out io.Writer) (problems int) {
 	lacking := config.WithoutSatellite()
 	for _, name := range lacking {
-		_, _ = fmt.Fprintf(out, "profile %s has no satellite, so pods that use it pass unchanged: set the chart's value config.profiles.%[1]s.satellite.address to HOST:PORT\n", name)
+		escape.Printf(out, "profile %s has no satellite, so pods that use it pass unchanged: set the chart's value config.profiles.%[1]s.satellite.address to HOST:PORT\n", name)
 	}
 	if len(lacking) == 0 {
-		_, _ = fmt.Fprintln(out, "every profile has a satellite")
+		escape.Printf(out, "every profile has a satellite\n")
 	}
 	return len(lacking)
 }
@@ -100,14 +101,14 @@ func registered(ctx context.Context, c *cluster) ([]registrationv1.MutatingWebho
 	return list.Items[0].Webhooks, nil
 }
 
-// checkNamespace reports a webhook that calls another installation: the webhook configuration has one name in the cluster, so a second
+// checkTarget reports a webhook that calls another installation: the webhook configuration has one name in the cluster, so a second
 // rendering of the chart by kubectl apply replaces the first one's.
-func checkNamespace(webhook *registrationv1.MutatingWebhook, own string, out io.Writer) (problems int) {
+func checkTarget(webhook *registrationv1.MutatingWebhook, own string, out io.Writer) (problems int) {
 	service := webhook.ClientConfig.Service
 	if service == nil || own == "" || service.Namespace == own {
 		return 0
 	}
-	_, _ = fmt.Fprintf(out, "webhook %s calls the Service in namespace %q, and this installation is in %q: another installation has replaced the webhook configuration; uninstall one of the two and upgrade the other\n",
+	escape.Printf(out, "webhook %s calls the Service in namespace %q, and this installation is in %q: another installation has replaced the webhook configuration; uninstall one of the two and upgrade the other\n",
 		webhook.Name, service.Namespace, own)
 	return 1
 }
@@ -115,14 +116,14 @@ func checkNamespace(webhook *registrationv1.MutatingWebhook, own string, out io.
 func checkWebhook(ctx context.Context, webhook *registrationv1.MutatingWebhook, at string, out io.Writer) (problems int) {
 	_, err := probe.Call(ctx, webhook, at)
 	if errors.Is(err, probe.ErrCertificateRequired) {
-		_, _ = fmt.Fprintf(out, "webhook %s serves a trusted certificate and requires a client certificate, which only the API server has: "+
+		escape.Printf(out, "webhook %s serves a trusted certificate and requires a client certificate, which only the API server has: "+
 			"see whether it is called with kubectl create --dry-run=server (docs/client-certificates.md)\n", webhook.Name)
 		return 0
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(out, "webhook %s cannot be called, so pods are created without it: %v\n", webhook.Name, err)
+		escape.Printf(out, "webhook %s cannot be called, so pods are created without it: %v\n", webhook.Name, err)
 		return 1
 	}
-	_, _ = fmt.Fprintf(out, "webhook %s answers\n", webhook.Name)
+	escape.Printf(out, "webhook %s answers\n", webhook.Name)
 	return 0
 }

@@ -27,7 +27,7 @@ func TestCheckNamespace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			if got := checkNamespace(c.webhook, c.own, &out); got != c.problems {
+			if got := checkTarget(c.webhook, c.own, &out); got != c.problems {
 				t.Errorf("it reports %d problems: %s", got, &out)
 			}
 			if says := out.String(); c.problems > 0 && (!strings.Contains(says, `"there"`) || !strings.Contains(says, `"here"`)) {

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apicorev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	admissionv1 "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
@@ -52,6 +53,14 @@ const requestsPerSecond = 200
 
 // reviewsPerSecond bounds the reviews of scrapers' tokens that strangers can bring about.
 const reviewsPerSecond = 5
+
+// checkNamespace rejects what is no namespace's name before it becomes part of a request's path. The error is one of usage.
+func checkNamespace(flag, name string) error {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return usageError{fmt.Errorf("%s %s: write the name of a namespace", flag, name)}
+	}
+	return nil
+}
 
 // connect finds the cluster of $KUBECONFIG or, inside one, the pod's own.
 func connect() (*cluster, error) {

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
 )
 
@@ -40,13 +41,25 @@ func validateConfiguration(path string, streams streams) error {
 	}
 	config, err := settings.Parse(text)
 	if err != nil {
-		return fmt.Errorf("%s is not valid:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		return errors.Join(slices.Insert(indented(err), 0, errors.New(path+" is not valid:"))...)
 	}
-	_, _ = fmt.Fprintf(streams.out, "%s is valid\n", path)
+	escape.Printf(streams.out, "%s is valid\n", path)
 	for _, advice := range config.Advice() {
-		_, _ = fmt.Fprintf(streams.out, "  advice: %s\n", advice)
+		escape.Printf(streams.out, "  advice: %s\n", advice)
 	}
 	return nil
+}
+
+// indented returns the errors that are joined in one, each to be printed below a title.
+func indented(err error) []error {
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		list = slices.Clone(joined.Unwrap())
+	}
+	for i, problem := range list {
+		list[i] = fmt.Errorf("  %w", problem)
+	}
+	return list
 }
 
 // maxConfiguration bounds what is read from standard input; a ConfigMap holds no more.

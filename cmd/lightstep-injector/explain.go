@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
 )
@@ -125,7 +126,7 @@ func printExplanations(out io.Writer, explanations []explanation) error {
 	for i := range explanations {
 		e := &explanations[i]
 		if i > 0 {
-			_, _ = fmt.Fprintln(table)
+			escape.Printf(table, "\n")
 		}
 		e.printTitle(table)
 		if err := e.print(table); err != nil {
@@ -136,31 +137,31 @@ func printExplanations(out io.Writer, explanations []explanation) error {
 }
 
 func (e *explanation) printTitle(out io.Writer) {
-	_, _ = fmt.Fprintln(out, title(manifest.Object{Kind: e.Kind, Name: e.Name}, e.Namespace))
+	escape.Printf(out, "%s\n", title(manifest.Object{Kind: e.Kind, Name: e.Name}, e.Namespace))
 }
 
 func (e *explanation) print(out io.Writer) error {
 	for _, rule := range e.Rules {
-		_, _ = fmt.Fprintf(out, "  %s\t%s\t%s\n", rule.Reason, yesNo(rule.Applies), rule.Says)
+		escape.Printf(out, "  %s\t%s\t%s\n", rule.Reason, yesNo(rule.Applies), rule.Says)
 	}
 	for _, warning := range e.Warnings {
-		_, _ = fmt.Fprintf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
+		escape.Printf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
 	}
 	return printPatch(out, e.Patch)
 }
 
 func printPatch(out io.Writer, patch []inject.Operation) error {
 	if len(patch) == 0 {
-		_, _ = fmt.Fprintln(out, "  no patch")
+		escape.Printf(out, "  no patch\n")
 		return nil
 	}
-	_, _ = fmt.Fprintln(out, "  patch")
+	escape.Printf(out, "  patch\n")
 	for _, op := range patch {
 		value, err := json.Marshal(op.Value, json.Deterministic(true))
 		if err != nil {
 			return fmt.Errorf("write the value of %s: %w", op.Path, err)
 		}
-		_, _ = fmt.Fprintf(out, "    %s %s %s\n", op.Op, op.Path, value)
+		escape.Printf(out, "    %s %s %s\n", op.Op, op.Path, escape.JSON(value))
 	}
 	return nil
 }

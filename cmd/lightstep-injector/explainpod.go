@@ -13,7 +13,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
@@ -51,7 +53,7 @@ type explainedMesh struct {
 
 func explainPod(ctx context.Context, o *offline, name, format string, io streams) error {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "pods/"), "pod/")
-	if strings.Contains(name, "/") {
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
 		return usageError{fmt.Errorf("%s: write the name of a pod", name)}
 	}
 	config, err := o.settings()
@@ -64,6 +66,9 @@ func explainPod(ctx context.Context, o *offline, name, format string, io streams
 	}
 	if o.namespace == "" {
 		o.namespace = c.namespace
+	}
+	if err := checkNamespace("--namespace", o.namespace); err != nil {
+		return err
 	}
 	request, err := c.pod(ctx, o.namespace, name)
 	if err != nil {
@@ -90,7 +95,7 @@ func (c *cluster) pod(ctx context.Context, namespace, name string) (*inject.Requ
 	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("pod %s -n %s: there is none of that name: `kubectl get pods -n %s` lists those that there are", name, namespace, namespace)
+		return nil, fmt.Errorf("pod %s -n %s: there is none of that name: `%s` lists those that there are", name, namespace, escape.Words("kubectl", "get", "pods", "-n", namespace))
 	case err != nil:
 		return nil, fmt.Errorf("read pod %s -n %s: %w", name, namespace, err)
 	}
@@ -151,14 +156,14 @@ func meshOf(request *inject.Request, snap *inject.Snapshot) *explainedMesh {
 func (e *podExplanation) print(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	e.printTitle(table)
-	_, _ = fmt.Fprintln(table, "  when it was created: "+e.Done.String())
+	escape.Printf(table, "  when it was created: %s\n", e.Done)
 	if e.Mesh != nil {
-		_, _ = fmt.Fprintln(table, "  its mesh: "+e.Mesh.String())
+		escape.Printf(table, "  its mesh: %s\n", e.Mesh)
 	}
 	for _, what := range e.Unread {
-		_, _ = fmt.Fprintln(table, "  not read: "+what)
+		escape.Printf(table, "  not read: %s\n", what)
 	}
-	_, _ = fmt.Fprintln(table, "  were it created now:")
+	escape.Printf(table, "  were it created now:\n")
 	return errors.Join(e.explanation.print(table), table.Flush())
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
 )
@@ -71,7 +72,11 @@ func printManifests(out io.Writer, format string, before, after []source) error 
 	for _, s := range after {
 		texts = append(texts, s.text)
 	}
-	_, err := out.Write(manifest.Join(texts...))
+	text := manifest.Join(texts...)
+	if terminal(out) { // anywhere else, the manifests' own bytes are printed
+		text = []byte(escape.Lines(string(text)))
+	}
+	_, err := out.Write(text)
 	return err
 }
 
@@ -95,7 +100,8 @@ func printObjects(out io.Writer, sources []source) error {
 	}{"v1", "List", items})
 }
 
-// printDiffs prints what changed in each file, for people and for patch -p1.
+// printDiffs prints what changed in each file, for people and for patch -p1, which does not apply a diff of a text that has
+// characters that are not visible: they are escaped.
 func printDiffs(out io.Writer, before, after []source) error {
 	colour := coloured(out)
 	for i := range before {
@@ -103,6 +109,7 @@ func printDiffs(out io.Writer, before, after []source) error {
 		if err != nil {
 			return fmt.Errorf("compare %s: %w", before[i].name, err)
 		}
+		diff = escape.Lines(diff)
 		if colour {
 			diff = colourDiff(diff)
 		}

@@ -38,6 +38,9 @@ func (i *installation) configuration(ctx context.Context, c *cluster) (config *s
 		config, err = readConfiguration(i.config)
 		return config, i.config, err
 	}
+	if err := checkNamespace("--injector-namespace", i.namespace); err != nil {
+		return nil, "", err
+	}
 	from = fmt.Sprintf("ConfigMap %s -n %s", objectName, i.namespace)
 	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(i.namespace).Get(ctx, objectName, metav1.GetOptions{})
 	switch {

@@ -11,7 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"sigs.k8s.io/yaml"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 )
 
 // choice is a flag that takes one of a few words.
@@ -55,18 +56,22 @@ func printValue(out io.Writer, format string, value any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", format, err)
 	}
-	text = append(text, '\n')
-	if format == "yaml" {
-		if text, err = yaml.JSONToYAML(text); err != nil {
-			return fmt.Errorf("write %s: %w", format, err)
-		}
+	if format != "yaml" {
+		text = escape.JSON(append(text, '\n'))
+	} else if text, err = escape.YAML(text); err != nil {
+		return err
 	}
 	_, err = out.Write(text)
 	return err
 }
 
+// terminal reports whether what is written to out appears on a terminal.
+func terminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
 // coloured tells whether to colour what is written to out: only on a terminal, and not against https://no-color.org.
 func coloured(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return terminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

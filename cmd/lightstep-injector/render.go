@@ -8,10 +8,10 @@ import (
 	"io"
 	"slices"
 
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/yaml"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/istio"
 	"github.com/lightstep-injector/lightstep-injector/webhook/mesh"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
@@ -87,7 +87,7 @@ func renderIstio(ctx context.Context, o *renderOptions, io streams) error {
 		return fmt.Errorf("render istio: %w", err)
 	}
 	for _, note := range append(notes, rendered.Notes...) {
-		_, _ = fmt.Fprintf(io.err, "note: %s\n", note)
+		escape.Printf(io.err, "note: %s\n", note)
 	}
 	sections := slices.DeleteFunc(rendered.Sections, func(s mesh.Section) bool {
 		return o.parts.value != "all" && o.parts.value != string(s.Part)
@@ -151,8 +151,8 @@ func (o *renderOptions) check() error {
 		return usageError{fmt.Errorf("--detect and --istio-version %s: give one of them", o.istioVersion)}
 	}
 	for _, namespace := range o.namespaces {
-		if len(validation.IsDNS1123Label(namespace)) > 0 {
-			return usageError{fmt.Errorf("--namespace %s: write the name of a namespace", namespace)}
+		if err := checkNamespace("--namespace", namespace); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -188,10 +188,13 @@ func printSections(out io.Writer, sections []mesh.Section) error {
 			}
 			if i == 0 {
 				for _, line := range section.Says {
-					text.WriteString("# " + line + "\n")
+					escape.Printf(&text, "# %s\n", line)
 				}
 			}
-			written, err := yaml.Marshal(object.Object)
+			written, err := json.Marshal(object.Object)
+			if err == nil {
+				written, err = escape.YAML(written)
+			}
 			if err != nil {
 				return fmt.Errorf("write %s %s: %w", object.GetKind(), object.GetName(), err)
 			}

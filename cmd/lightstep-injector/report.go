@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/manifest"
 )
@@ -23,11 +23,15 @@ func (r *report) add(object manifest.Object, namespace string, result inject.Res
 	r.entries = append(r.entries, reportEntry{title(object, namespace), result})
 }
 
+// maxTitle bounds, in bytes, what a table has of an object's kind and name, which are no longer than 63 and 253 where they are valid:
+// a longer one would push the other columns away.
+const maxTitle = 320
+
 // title names an object as kubectl takes it.
 func title(object manifest.Object, namespace string) string {
-	name := strings.ToLower(object.Kind) + "/" + object.Name
+	name := escape.Cut(strings.ToLower(object.Kind)+"/"+object.Name, maxTitle)
 	if namespace != "default" {
-		name += " -n " + namespace
+		name += " -n " + escape.Cut(namespace, maxTitle)
 	}
 	return name
 }
@@ -37,7 +41,7 @@ func (r *report) print(out io.Writer) error {
 	var table bytes.Buffer
 	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, e := range r.entries {
-		_, _ = fmt.Fprintf(columns, "%s\t%s\t%s\t%s\n", e.object, outcome(e.result), e.result.Reason, containers(e.result))
+		escape.Printf(columns, "%s\t%s\t%s\t%s\n", e.object, outcome(e.result), e.result.Reason, containers(e.result))
 	}
 	if err := columns.Flush(); err != nil {
 		return err
@@ -47,9 +51,9 @@ func (r *report) print(out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(out, strings.TrimRight(line, " \n"))
+		escape.Printf(out, "%s\n", strings.TrimRight(line, " \n"))
 		for _, warning := range e.result.Warnings {
-			_, _ = fmt.Fprintf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
+			escape.Printf(out, "  warning: %s: %s\n", warning.Code, warning.Message)
 		}
 	}
 	return nil

@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 )
 
 // The exit codes.
@@ -40,11 +41,15 @@ func run(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitFine
 	}
-	_, _ = fmt.Fprintf(stderr, "error: %s\n", err)
+	if !started { // the error is cobra's, and its line feeds, too
+		_, _ = io.WriteString(stderr, escape.Lines("error: "+err.Error()+"\n"))
+	} else {
+		escape.Printf(stderr, "error: %s\n", err)
+	}
 	if _, wrong := errors.AsType[usageError](err); started && !wrong {
 		return exitProblems
 	}
-	_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
+	escape.Printf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	return exitUsage
 }
 

@@ -26,6 +26,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/serving"
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
 	"github.com/lightstep-injector/lightstep-injector/webhook/settings"
@@ -259,18 +260,19 @@ func (o *serveOptions) allowTokens(profiles []string, tokens map[string]string) 
 		_, unnamed := tokens[""]
 		if !named && (!unnamed || len(profiles) > 1) {
 			return fmt.Errorf("profiles.%s.accessToken.delivery is annotation, and there is no token for it: "+
-				"give one with --access-token-file %s=FILE", profile, profile)
+				"give one with %s", profile, escape.Words("--access-token-file", profile+"=FILE"))
 		}
 	}
 	return nil
 }
 
-// setUpLog makes the process's log, JSON lines, and sends the libraries' errors there too. What it returns undoes that.
+// setUpLog makes the process's log, JSON lines whose fields are bounded and escaped, and sends the libraries' errors there too.
+// What it returns undoes that.
 func setUpLog(level zapcore.Level, stderr io.Writer) (*zap.Logger, func()) {
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	encoder.EncodeDuration = zapcore.StringDurationEncoder
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(stderr)), level))
+	log := zap.New(escape.Core(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(stderr)), level)))
 
 	libraries := zapr.NewLogger(log.WithOptions(zap.IncreaseLevel(max(level, zapcore.ErrorLevel))))
 	ctrllog.SetLogger(libraries)

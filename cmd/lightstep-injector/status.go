@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/webhook/snapshot"
 	"github.com/lightstep-injector/lightstep-injector/webhook/survey"
 )
@@ -57,6 +58,11 @@ type statusConfig struct {
 }
 
 func status(ctx context.Context, o *statusOptions, format string, out io.Writer) error {
+	if o.namespace != "" {
+		if err := checkNamespace("--namespace", o.namespace); err != nil {
+			return err
+		}
+	}
 	c, err := connect()
 	if err != nil {
 		return err
@@ -110,9 +116,9 @@ func listed(names []string) string {
 }
 
 func (s *clusterStatus) print(out io.Writer) error {
-	_, _ = fmt.Fprintf(out, "configuration %s (%s)\n\n", s.Config.Hash, s.Config.From)
+	escape.Printf(out, "configuration %s (%s)\n\n", s.Config.Hash, s.Config.From)
 	if len(s.Namespaces) == 0 {
-		_, _ = fmt.Fprintf(out, "no namespace is labelled %s: kubectl label namespace NAMESPACE %s\n", snapshot.NamespaceSelector, snapshot.NamespaceSelector)
+		escape.Printf(out, "no namespace is labelled %s: kubectl label namespace NAMESPACE %s\n", snapshot.NamespaceSelector, snapshot.NamespaceSelector)
 	} else if err := s.printNamespaces(out); err != nil {
 		return err
 	}
@@ -122,14 +128,14 @@ func (s *clusterStatus) print(out io.Writer) error {
 
 func (s *clusterStatus) printNamespaces(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "NAMESPACE\tPROFILE\tINJECTED\tSTALE\tMISSED\tOPTED OUT\tCOPIES")
+	escape.Printf(table, "NAMESPACE\tPROFILE\tINJECTED\tSTALE\tMISSED\tOPTED OUT\tCOPIES\n")
 	for i := range s.Namespaces {
 		n := &s.Namespaces[i]
 		profile := n.Profile
 		if n.Reason != "" {
 			profile = strings.TrimPrefix(profile+" ("+string(n.Reason)+")", " ")
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", n.Name, profile, n.Injected, n.Stale, n.Missed, n.OptedOut, copies(n.Copies))
+		escape.Printf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", n.Name, profile, n.Injected, n.Stale, n.Missed, n.OptedOut, copies(n.Copies))
 	}
 	return table.Flush()
 }
@@ -154,13 +160,13 @@ func copies(standings []distribute.Standing) string {
 }
 
 func (s *clusterStatus) printProblems(out io.Writer) {
-	title := "\nproblems"
+	title := "problems"
 	say := func(text string) {
 		if title != "" {
-			_, _ = fmt.Fprintln(out, title)
+			escape.Printf(out, "\n%s\n", title)
 			title = ""
 		}
-		_, _ = fmt.Fprintln(out, "  "+text)
+		escape.Printf(out, "  %s\n", text)
 	}
 	for i := range s.Namespaces {
 		for _, problem := range s.Namespaces[i].Problems {
@@ -176,15 +182,15 @@ func (s *clusterStatus) printOwners(out io.Writer) error {
 	if len(s.Owners) == 0 {
 		return nil
 	}
-	_, _ = fmt.Fprintln(out, "\nwhat makes missed and stale pods anew")
+	escape.Printf(out, "\nwhat makes missed and stale pods anew\n")
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := range s.Owners {
 		o := &s.Owners[i]
 		line := o.Restart
 		if line == "" {
-			line = fmt.Sprintf("# %s %s -n %s: %s", o.Kind, o.Name, o.Namespace, o.Says)
+			line = fmt.Sprintf("# %s: %s", escape.Words(o.Kind, o.Name, "-n", o.Namespace), o.Says)
 		}
-		_, _ = fmt.Fprintf(table, "  %s\t# %d missed, %d stale\n", line, len(o.Missed), len(o.Stale))
+		escape.Printf(table, "  %s\t# %d missed, %d stale\n", line, len(o.Missed), len(o.Stale))
 	}
 	return table.Flush()
 }

@@ -1,12 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 )
 
 // build is what the Go toolchain notes of a build.
@@ -55,11 +56,11 @@ func versionCommand(io streams) *cobra.Command {
 		}
 		b := thisBuild()
 		table := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintf(table, "version\t%s\n", b.Version)
+		escape.Printf(table, "version\t%s\n", b.Version)
 		if b.Commit != "" {
-			_, _ = fmt.Fprintf(table, "commit\t%s\nmodified\t%s\n", b.Commit, yesNo(b.Modified))
+			escape.Printf(table, "commit\t%s\nmodified\t%s\n", b.Commit, yesNo(b.Modified))
 		}
-		_, _ = fmt.Fprintf(table, "go\t%s\nplatform\t%s\n", b.Go, b.Platform)
+		escape.Printf(table, "go\t%s\nplatform\t%s\n", b.Go, b.Platform)
 		return table.Flush()
 	}
 	return cmd

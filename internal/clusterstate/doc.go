@@ -10,5 +10,5 @@
 //   - events.go: the stream of a custom resource's watch events;
 //   - annotations.go: the named annotations that are kept, each cut to 4 KiB.
 //
-// docs/memory.md states what a cluster costs in memory, docs/decisions/0016-bounded-reads.md why it is read this way.
+// docs/memory.md states what a cluster costs in memory, docs/decisions/0017-bounded-reads.md why it is read this way.
 package clusterstate

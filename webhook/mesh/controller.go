@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/lightstep-injector/lightstep-injector/internal/clusterstate"
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 	"github.com/lightstep-injector/lightstep-injector/internal/ssa"
 	"github.com/lightstep-injector/lightstep-injector/webhook/inject"
 	"github.com/lightstep-injector/lightstep-injector/webhook/panics"
@@ -132,7 +133,7 @@ func (c *Controller) findIstio(ctx context.Context, cluster *cluster) []servedKi
 		}
 		if says != said {
 			said = says
-			c.Log.Warn("mesh: waiting: nothing can be kept yet", zap.String("why", says))
+			c.Log.Warn("mesh: waiting: nothing can be kept yet", escape.LogText("why", says))
 		}
 		select {
 		case <-time.After(patience):
@@ -296,6 +297,9 @@ func (c *Controller) note(namespace string, state State, err error) {
 	}
 }
 
+// maxWhy bounds, in bytes, what of an Event's note (at most 1 KiB) quotes another object: the names of its field managers.
+const maxWhy = 512
+
 // tell records an Event about an object that is left alone, in its namespace.
 func (c *Controller) tell(state State, err error) {
 	object, ok := errors.AsType[*leftAloneError](err)
@@ -303,7 +307,7 @@ func (c *Controller) tell(state State, err error) {
 		return
 	}
 	c.Events.Eventf(&object.PartialObjectMetadata, nil, corev1.EventTypeWarning, eventReason(state), "Apply",
-		"%s; it is left as it is, and the proxies of the namespace may send no spans: delete it to have the injector's in its place", object.why)
+		"%s; it is left as it is, and the proxies of the namespace may send no spans: delete it to have the injector's in its place", escape.Cut(object.why.Error(), maxWhy))
 }
 
 func eventReason(state State) string { return string(state) + "Object" }

@@ -22,7 +22,20 @@ func Caught(task func() error) (err error) {
 // something of a pod or a Secret, and stays out of the log.
 func Error(cause any) error {
 	if err, ok := cause.(runtime.Error); ok {
-		return fmt.Errorf("panic: %w\n%s", err, debug.Stack())
+		return &panicked{fmt.Errorf("panic: %w", err), string(debug.Stack())}
 	}
-	return fmt.Errorf("panic: a %T\n%s", cause, debug.Stack())
+	return &panicked{fmt.Errorf("panic: a %T", cause), string(debug.Stack())}
 }
+
+// panicked is the error of a panic.
+type panicked struct {
+	error
+
+	stack string
+}
+
+// Unwrap returns the error without the stack.
+func (p *panicked) Unwrap() error { return p.error }
+
+// Stack returns the stack of the goroutine that panicked, for a log field of its own.
+func (p *panicked) Stack() string { return p.stack }

@@ -22,6 +22,10 @@ func TestCaught(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	err := Caught(func() error { panic("x") })
+	if stack, ok := err.(interface{ Stack() string }); !ok || !strings.Contains(stack.Stack(), "TestCaught") || strings.Contains(err.Error(), "goroutine") {
+		t.Errorf("the stack is not apart from %q", err)
+	}
 	if err := Caught(func() error { return nil }); err != nil {
 		t.Error(err)
 	}

@@ -10,6 +10,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/lightstep-injector/lightstep-injector/internal/escape"
 )
 
 // Owner is what makes pods that were missed, or are stale, anew: or such a pod, where nothing does.
@@ -36,7 +39,7 @@ const (
 // owner finds what makes a pod.
 func (l *look) owner(ctx context.Context, pod metav1.Object) *Owner {
 	key := controllerOf(pod)
-	if key.group == apps && key.kind == "ReplicaSet" {
+	if key.group == apps && key.kind == "ReplicaSet" && key.valid() {
 		key = l.deploymentOf(ctx, key)
 	}
 	if key.kind == "" {
@@ -80,15 +83,31 @@ func (l *look) deploymentOf(ctx context.Context, set ownerKey) ownerKey {
 	return by
 }
 
+// valid reports whether an object can have such a name and kind. The API server checks neither in an ownerReference, so
+// both may be any text: it becomes part of no URL and no command.
+func (k ownerKey) valid() bool {
+	problems := slices.Concat(validation.IsDNS1123Label(k.namespace), validation.IsDNS1123Subdomain(k.name), validation.IsDNS1035Label(strings.ToLower(k.kind)))
+	if k.group != "" {
+		problems = append(problems, validation.IsDNS1123Subdomain(k.group)...)
+	}
+	return len(problems) == 0
+}
+
 // mend is the command that has an owner make its pods anew, or else what there is to do.
 func (k ownerKey) mend() (restart, says string) {
 	switch {
+	case !k.valid():
+		return "", "no object has such a name and kind: correct the ownerReferences of its pods"
 	case k.group == apps && slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, k.kind):
-		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(k.kind), k.name, k.namespace), ""
+		restart, err := escape.Shell("kubectl", "rollout", "restart", strings.ToLower(k.kind)+"/"+k.name, "-n", k.namespace)
+		if err != nil {
+			return "", err.Error()
+		}
+		return restart, ""
 	case k.group == apps && k.kind == "ReplicaSet":
 		return "", "delete its pods, and it makes others: no Deployment of it was found"
 	case k.group == batch && k.kind == "Job":
-		return "", "a Job's pods come to their end by themselves, and its next ones are injected"
+		return "", "its pods end by themselves, and the next ones are injected"
 	case k.group == "" && k.kind == "ReplicationController":
 		return "", "delete its pods, and it makes others"
 	case k.group == "" && k.kind == "Pod":

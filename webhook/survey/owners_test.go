@@ -14,7 +14,7 @@ func TestMend(t *testing.T) {
 		{"apps/v1", "StatefulSet", "kubectl rollout restart statefulset/web -n shop", ""},
 		{"apps/v1", "DaemonSet", "kubectl rollout restart daemonset/web -n shop", ""},
 		{"apps/v1", "ReplicaSet", "", "no Deployment of it was found"},
-		{"batch/v1", "Job", "", "come to their end by themselves"},
+		{"batch/v1", "Job", "", "its pods end by themselves"},
 		{"v1", "ReplicationController", "", "it makes others"},
 		{"apps.kruise.io/v1beta1", "StatefulSet", "", "is of apps.kruise.io"},
 		{"argoproj.io/v1alpha1", "Rollout", "", "is of argoproj.io"},
@@ -28,6 +28,21 @@ func TestMend(t *testing.T) {
 		restart, says := controllerOf(pod).mend()
 		if restart != c.restart || !strings.Contains(says, c.says) || (restart == "") == (says == "") && c.says != "" {
 			t.Errorf("%s %s: %q, %q", c.apiVersion, c.kind, restart, says)
+		}
+	}
+	for _, by := range []metav1.OwnerReference{
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web;reboot"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "$(reboot)"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "web\nreboot"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: "-n"},
+		{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "../../../api"},
+		{APIVersion: "a;b/v1", Kind: "Rollout", Name: "web"},
+		{APIVersion: "a/v1", Kind: "Roll out", Name: "web"},
+	} {
+		by.Controller = new(true)
+		restart, says := controllerOf(&metav1.ObjectMeta{Namespace: "shop", OwnerReferences: []metav1.OwnerReference{by}}).mend()
+		if restart != "" || !strings.Contains(says, "no object has such a name and kind") {
+			t.Errorf("%+v: %q, %q", by, restart, says)
 		}
 	}
 	if key := controllerOf(&metav1.ObjectMeta{Namespace: "shop", Name: "bare"}); key != (ownerKey{namespace: "shop"}) {

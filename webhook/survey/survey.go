@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/metadata"
 
 	"github.com/lightstep-injector/lightstep-injector/certs/distribute"
@@ -53,6 +54,9 @@ type Namespace struct {
 
 // Look surveys one namespace, or, without a name, all that are labelled.
 func (s *Survey) Look(ctx context.Context, namespace string) (*Findings, error) {
+	if namespace != "" && len(validation.IsDNS1123Label(namespace)) > 0 {
+		return nil, fmt.Errorf("read namespace %s: not the name of a namespace", namespace)
+	}
 	snap, unread, err := snapshot.Read(ctx, s.Cluster, s.Store, namespace)
 	if err != nil {
 		return nil, err
