@@ -43,6 +43,9 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}()
 	configureAPIServer(server)
+	if c.quota != "" {
+		etcd.Configure().Set("quota-backend-bytes", c.quota)
+	}
 	if err := c.configureAudit(server, run); err != nil {
 		return err
 	}

@@ -33,7 +33,9 @@ type Cluster struct {
 
 	auditPolicy string
 	// others are the pods, by label selector, that kwok leaves to somebody else.
-	others     string
+	others string
+	// quota is how many bytes etcd may take; its own default where it is empty.
+	quota      string
 	env        *envtest.Environment
 	components []*process.Process
 }

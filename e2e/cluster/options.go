@@ -17,3 +17,6 @@ func WithAuditedBodies(c *Cluster, run *Run) {
 func WithoutKwok(selector string) Option {
 	return func(c *Cluster, _ *Run) { c.others = selector }
 }
+
+// WithLargeStore has etcd take 8 GiB instead of 2.
+func WithLargeStore(c *Cluster, _ *Run) { c.quota = "8589934592" }

@@ -3,10 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +41,9 @@ const (
 type Node struct {
 	cluster *cluster.Cluster
 	binary  string
-	dir     string
+	// others are the programs of images that have another.
+	others map[string]string
+	dir    string
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -47,6 +52,15 @@ type Node struct {
 	pods     map[types.UID]*pod
 	services map[string]*balancer.Balancer // by address
 	started  int
+
+	known    sync.Mutex
+	replicas map[types.UID]Replica
+}
+
+// Replica is a pod that is to serve, and its process.
+type Replica struct {
+	Pod, Address string
+	PID          int
 }
 
 // Start begins to run the injector's pods, with the program. dir is a folder for what they have of files.
@@ -56,7 +70,7 @@ func Start(c *cluster.Cluster, binary, dir string) (*Node, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	n := &Node{cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}}
+	n := &Node{cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}, others: map[string]string{}, replicas: map[types.UID]Replica{}}
 	n.running.Go(func() { n.follow(ctx) })
 	return n, nil
 }
@@ -76,6 +90,34 @@ func (n *Node) Close() error {
 		}
 	}
 	return nil
+}
+
+// Use has the pods of an image run another program than the one that Start was given.
+func (n *Node) Use(image, binary string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.others[image] = binary
+}
+
+// Replicas are the pods that are to serve and whose process runs, in the order of their names.
+func (n *Node) Replicas() []Replica {
+	n.known.Lock()
+	defer n.known.Unlock()
+	return slices.SortedFunc(maps.Values(n.replicas), func(a, b Replica) int { return strings.Compare(a.Pod, b.Pod) })
+}
+
+// Balancers are what stands for the Services.
+func (n *Node) Balancers() []*balancer.Balancer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.services))
+}
+
+// note changes what Replicas returns.
+func (n *Node) note(change func(map[types.UID]Replica)) {
+	n.known.Lock()
+	defer n.known.Unlock()
+	change(n.replicas)
 }
 
 // Log is the file of a pod's log.
@@ -165,6 +207,7 @@ func (n *Node) end(uid types.UID, p *pod) {
 	}
 	p.kill()
 	delete(n.pods, uid)
+	n.note(func(known map[types.UID]Replica) { delete(known, uid) })
 }
 
 // forget has the API server forget a pod that has ended.

@@ -60,7 +60,7 @@ func New(t *testing.T, root string, options ...cluster.Option) *Stage {
 	Check(t, err)
 	control, err := cluster.Build(ctx, root, report.New(os.Stdout).Progress)
 	Check(t, err)
-	s.Cluster, err = cluster.Start(ctx, control, run, append(options, cluster.WithAuditedBodies)...)
+	s.Cluster, err = cluster.Start(ctx, control, run, append([]cluster.Option{cluster.WithAuditedBodies}, options...)...)
 	Check(t, err)
 	t.Cleanup(func() { Check(t, s.Cluster.Stop()) })
 	quiet := rest.CopyConfig(s.Cluster.Config)
