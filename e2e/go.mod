@@ -19,9 +19,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/yuin/goldmark v1.8.7
-
-require github.com/rogpeppe/go-internal v1.15.0 // indirect
+require (
+	github.com/yuin/goldmark v1.8.7
+	mvdan.cc/sh/v3 v3.14.1
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -52,6 +52,14 @@ type Counts struct {
 	Held int
 }
 
+// And adds two up.
+func (c Counts) And(other Counts) Counts {
+	return Counts{
+		Connections: c.Connections + other.Connections, Refused: c.Refused + other.Refused,
+		Requests: c.Requests + other.Requests, Answered: c.Answered + other.Answered, Held: c.Held + other.Held,
+	}
+}
+
 // New gathers attackers. The target has to be an address of this machine.
 func New(target string, plain bool, from ...netip.Addr) (*Party, error) {
 	address, err := netip.ParseAddrPort(target)
@@ -129,6 +137,10 @@ func (p *Party) connect(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	defer p.dials.Release(1)
+	return p.dial(ctx)
+}
+
+func (p *Party) dial(ctx context.Context) (net.Conn, error) {
 	from := p.From[int(p.turn.Add(1))%len(p.From)]
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: dialTimeout}
 	c, err := dialer.DialContext(ctx, "tcp", p.Target)
@@ -142,16 +154,18 @@ func (p *Party) connect(ctx context.Context) (net.Conn, error) {
 
 // connectTLS connects, and makes a TLS handshake where the server does. The last value says which protocol was agreed on.
 func (p *Party) connectTLS(ctx context.Context, protocols ...string) (net.Conn, string, error) {
-	c, err := p.connect(ctx)
+	if err := p.dials.Acquire(ctx, 1); err != nil {
+		return nil, "", err
+	}
+	defer p.dials.Release(1)
+	c, err := p.dial(ctx)
 	if err != nil || p.Plain {
 		return c, "", err
 	}
-	if err := p.dials.Acquire(ctx, 1); err != nil {
-		return nil, "", errors.Join(err, c.Close())
-	}
-	defer p.dials.Release(1)
 	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
-	if err := secure.HandshakeContext(ctx); err != nil {
+	handshake, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(handshake); err != nil {
 		p.count(func(c *Counts) { c.Refused++ })
 		return nil, "", errors.Join(err, c.Close())
 	}

@@ -35,9 +35,11 @@ type Cluster struct {
 	// others are the pods, by label selector, that kwok leaves to somebody else.
 	others string
 	// quota is how many bytes etcd may take; its own default where it is empty.
-	quota      string
-	env        *envtest.Environment
-	components []*process.Process
+	quota string
+	// garbageStays says that no object is deleted for want of its owner.
+	garbageStays bool
+	env          *envtest.Environment
+	components   []*process.Process
 }
 
 // Connect uses a cluster that is there already, with the kubectl in PATH.
@@ -122,6 +124,9 @@ func (c *Cluster) startComponents(binary string, run *Run) error {
 		return err
 	}
 	for name, args := range componentFlags(run, stages, c.others) {
+		if name == "kube-controller-manager" && c.garbageStays {
+			args = append(args, "--controllers=*,-garbage-collector-controller")
+		}
 		component, err := process.Start(process.Spec{
 			Name: name,
 			Path: filepath.Join(run.Dir, "bin", name),

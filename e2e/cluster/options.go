@@ -20,3 +20,6 @@ func WithoutKwok(selector string) Option {
 
 // WithLargeStore has etcd take 8 GiB instead of 2.
 func WithLargeStore(c *Cluster, _ *Run) { c.quota = "8589934592" }
+
+// WithoutGarbageCollection leaves objects alone whose owners do not exist.
+func WithoutGarbageCollection(c *Cluster, _ *Run) { c.garbageStays = true }

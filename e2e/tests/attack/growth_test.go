@@ -65,7 +65,7 @@ func scale(t *testing.T, e *environment) string {
 	e.recovers(t)
 	spaces, podCount := sized(1000, 10_000), sized(5000, 100_000)
 	var live, withNamespaces, withPods int
-	o := e.during(t, func() {
+	o := e.during(t, nil, func() {
 		live = e.live(t)
 		e.write(t, namespaces(), "", "many", spaces, small)
 		withNamespaces = e.live(t)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	apiwait "k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/lightstep-injector/lightstep-injector/e2e/attacker"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
@@ -19,7 +21,9 @@ type flood struct {
 	attack attacker.Attack
 	// ports are the replica's that are attacked; the webhook's where there are none.
 	ports []string
-	// lines bounds what is logged of each request, in bytes, where it is bounded.
+	// held is how many connections to each replica are open when the attack has come to its full strength, where it holds them.
+	held int
+	// perRequest bounds what is logged of each request, in bytes, where it is bounded.
 	perRequest int64
 }
 
@@ -57,12 +61,34 @@ func (f flood) from(everywhere bool) func(*testing.T, *environment) string {
 	}
 }
 
+// fullOnly is from, at full size only: in the short form others show the same.
+func (f flood) fullOnly() func(*testing.T, *environment) string {
+	return func(t *testing.T, e *environment) string {
+		if !*full {
+			t.Skip("at full size only")
+		}
+		return f.from(true)(t, e)
+	}
+}
+
 // run attacks from a place, and sees that the other pods are injected meanwhile.
 func (f flood) run(t *testing.T, e *environment, p place) string {
 	t.Helper()
 	e.recovers(t)
+	ctx, stop := context.WithTimeout(t.Context(), ramp+sized(short, long)+patience)
+	defer stop()
+	var parties []*attacker.Party
+	var ends []func() attacker.Counts
 	var counts attacker.Counts
-	o := e.during(t, func() { counts = f.begin(t, e, p) })
+	o := e.during(t, func() {
+		parties, ends = f.begin(ctx, t, e, p)
+		f.strong(ctx, parties)
+	}, func() {
+		wait(t, sized(short, long))
+		for _, end := range ends {
+			counts = counts.And(end())
+		}
+	})
 	t.Logf("%v; the slowest pod took %v, %d bytes were logged; %+v", &o, o.slowest.Round(time.Millisecond), o.logged, counts)
 	if p.shared {
 		o.lives(t)
@@ -83,37 +109,41 @@ func (f flood) run(t *testing.T, e *environment, p place) string {
 	return text
 }
 
-// begin attacks for a while.
-func (f flood) begin(t *testing.T, e *environment, p place) (all attacker.Counts) {
+const (
+	// short and long are how long pods are created while an attack lasts, in either form.
+	short, long = 2500 * time.Millisecond, 30 * time.Second
+	// ramp bounds the time until an attack has come to its full strength.
+	ramp = 5 * time.Second
+)
+
+// begin has the replicas attacked, all at once.
+func (f flood) begin(ctx context.Context, t *testing.T, e *environment, p place) (parties []*attacker.Party, ends []func() attacker.Counts) {
 	t.Helper()
 	ports := f.ports
 	if ports == nil {
 		ports = []string{webhookPort}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), sized(lasting*time.Second/10, lasting*time.Second)+patience)
-	defer cancel()
-	var ends []func() attacker.Counts
 	for _, r := range e.node.Replicas() {
 		for _, port := range ports {
 			party, err := attacker.New(net.JoinHostPort(r.Address, port), port != webhookPort, p.from...)
 			stage.Check(t, err)
-			ends = append(ends, party.Begin(ctx, f.attack))
+			parties, ends = append(parties, party), append(ends, party.Begin(ctx, f.attack))
 		}
 	}
-	select {
-	case <-time.After(sized(lasting*time.Second/10, lasting*time.Second)):
-	case <-ctx.Done():
-	}
-	for _, end := range ends {
-		c := end()
-		all.Connections, all.Refused = all.Connections+c.Connections, all.Refused+c.Refused
-		all.Requests, all.Answered, all.Held = all.Requests+c.Requests, all.Answered+c.Answered, all.Held+c.Held
-	}
-	return all
+	return parties, ends
 }
 
-// lasting is how long each attack goes on, in seconds.
-const lasting = 30
+// strong waits until the attack has come to its full strength, or the server keeps it from that.
+func (f flood) strong(ctx context.Context, parties []*attacker.Party) {
+	_ = apiwait.PollUntilContextTimeout(ctx, every, sized(ramp, 3*ramp), true, func(context.Context) (bool, error) {
+		for _, p := range parties {
+			if c := p.Counts(); c.Connections == 0 || c.Held < f.held*9/10 {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
 
 // unknownNamespaces are requests for namespaces that do not exist, each for another.
 func unknownNamespaces() func(int) []byte {
@@ -124,8 +154,8 @@ func unknownNamespaces() func(int) []byte {
 	}
 }
 
-// long are requests one of whose texts has so many bytes.
-func long(size int) func(int) []byte {
+// longTexts are requests one of whose texts has so many bytes.
+func longTexts(size int) func(int) []byte {
 	text := strings.Repeat("x", size)
 	bodies := [][]byte{
 		attacker.Review(text, shop, map[string]any{"name": "pod"}),

@@ -180,9 +180,8 @@ func (e *environment) clear(t *testing.T, k kind, namespace, prefix string, coun
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(writers)
 	if k.name == "" && strings.Contains(k.path, "%s") {
-		immediately := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
-		stage.Check(t, e.Client.RESTClient().Delete().AbsPath(fmt.Sprintf(k.path, namespace)).Body(&immediately).
-			VersionedParams(&metav1.ListOptions{}, metav1.ParameterCodec).Do(ctx).Error())
+		stage.Check(t, e.Client.RESTClient().Delete().AbsPath(fmt.Sprintf(k.path, namespace)).SetHeader("Content-Type", "application/json").
+			Body([]byte(`{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0}`)).Do(ctx).Error())
 		return
 	}
 	for n := range count {

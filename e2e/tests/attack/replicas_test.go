@@ -104,6 +104,9 @@ func kilobytes(status []byte, field string) (size int) {
 // readiness asks each replica as a kubelet does.
 func (w *watch) readiness(ctx context.Context) {
 	for _, r := range w.e.node.Replicas() {
+		if _, leaving := w.e.leaving.Load(r.Pod); leaving {
+			continue
+		}
 		err := ready(ctx, r)
 		w.mu.Lock()
 		switch {
@@ -163,10 +166,15 @@ type outcome struct {
 	logged    int64
 }
 
-// during attacks, and returns what became of pods and replicas until attack has returned.
-func (e *environment) during(t *testing.T, attack func()) outcome {
+// during attacks, and returns what became of pods and replicas until attack has returned. The pods are created once ramp, where there
+// is one, has returned.
+func (e *environment) during(t *testing.T, ramp, attack func()) outcome {
 	t.Helper()
-	w, v := e.watch(t), e.begin(t.Context())
+	w := e.watch(t)
+	if ramp != nil {
+		ramp()
+	}
+	v := e.begin(t.Context())
 	attack()
 	stage.Check(t, v.end())
 	w.end(t)

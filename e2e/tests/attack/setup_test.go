@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,11 +42,13 @@ type environment struct {
 	node *node.Node
 	// service is the Service of the webhook.
 	service *balancer.Balancer
+	// leaving has the replicas that were told to stop, which are no longer ready.
+	leaving sync.Map
 }
 
 func setUp(t *testing.T) *environment {
 	t.Helper()
-	e := &environment{Stage: stage.New(t, root, node.Pods(), cluster.WithAuditLog, cluster.WithLargeStore)}
+	e := &environment{Stage: stage.New(t, root, node.Pods(), cluster.WithAuditLog, cluster.WithLargeStore, cluster.WithoutGarbageCollection)}
 	var err error
 	e.helm, err = chart.Build(t.Context(), root, t.TempDir(), func() { report.New(os.Stdout).Linef("Helm is built from source the first time: a minute.") })
 	stage.Check(t, err)

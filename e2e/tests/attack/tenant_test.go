@@ -38,7 +38,7 @@ func tenantRows() []row {
 func pendingPods(t *testing.T, e *environment) string {
 	const count = 400
 	e.recovers(t)
-	o := e.during(t, func() {
+	o := e.during(t, nil, func() {
 		k := pods()
 		e.write(t, k, tenant, "pending", count, annotations)
 		wait(t, sized(20*time.Second, 4*time.Minute))
@@ -82,8 +82,7 @@ func (e *environment) gauge(t *testing.T) {
 // status runs it as an administrator, and returns what it prints, and the memory that it took. It ends with 1 where pods were missed.
 func (e *environment) status(t *testing.T, args ...string) (said string, memory int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), e.Program, append([]string{"status"}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig)
+	cmd := e.command(t, append([]string{"status"}, args...)...)
 	output, err := cmd.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)
@@ -92,6 +91,14 @@ func (e *environment) status(t *testing.T, args ...string) (said string, memory 
 		memory = int(usage.Maxrss) << 10
 	}
 	return string(output), memory
+}
+
+// command is the program, run as an administrator.
+func (e *environment) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.Program, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig)
+	return cmd
 }
 
 // written is an attack by objects of a kind.
@@ -109,7 +116,7 @@ func (w written) run(t *testing.T, e *environment) string {
 	e.recovers(t)
 	count, prefix := sized(50, w.count), "w"+kindPrefix(w.kind)
 	var started time.Duration
-	o := e.during(t, func() {
+	o := e.during(t, nil, func() {
 		e.write(t, w.kind, w.namespace, prefix, count, large)
 		if w.starts || *full {
 			started = e.restart(t)
@@ -136,6 +143,7 @@ func (e *environment) restart(t *testing.T) time.Duration {
 	t.Helper()
 	before := e.node.Replicas()
 	start := time.Now()
+	e.leaving.Store(before[0].Pod, true)
 	stage.Check(t, e.Client.CoreV1().Pods(own).Delete(t.Context(), before[0].Pod, metav1.DeleteOptions{}))
 	stage.Eventually(t, func(ctx context.Context) error {
 		for _, r := range e.node.Replicas() {
@@ -155,7 +163,7 @@ func changes(t *testing.T, e *environment) string {
 	e.write(t, telemetries(), tenant, "changing", 1, small)
 	count := sized(400, 4000)
 	var used, took time.Duration
-	o := e.during(t, func() {
+	o := e.during(t, nil, func() {
 		before, start := e.cpu(t), time.Now()
 		for n := range count {
 			patch := fmt.Sprintf(`{"spec":{"tracing":[{"randomSamplingPercentage":%d}]}}`, n%100)
