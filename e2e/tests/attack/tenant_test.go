@@ -22,15 +22,15 @@ import (
 func tenantRows() []row {
 	return []row{
 		{"400 pending pods with 250 KiB of annotations", "leader 40 → 340 MiB; with two replicas 9 kills in 4 min; 97 of 240 pods of another namespace missed", pendingPods},
-		{"200 Telemetries of 1 MB in a namespace that is not labelled", "every replica killed 9 s after each start", written{telemetries(), plain, 200, true}.run},
-		{"200 Telemetries of 1 MB in a labelled namespace", "-", written{telemetries(), tenant, 200, false}.run},
-		{"900 ServiceEntries of 1 MB with the injector's labels", "every replica killed 9 s after each start", written{serviceEntries(), tenant, 900, false}.run},
-		{"200 DestinationRules of 1 MB with the injector's labels", "-", written{destinationRules(), tenant, 200, false}.run},
-		{"200 Secrets of 1 MB with the satellite CA's name", "-", written{secrets(), "", 200, false}.run},
-		{"200 labelled namespaces with 250 KiB of annotations", "-", written{namespaces(), "", 200, false}.run},
-		{"200 ConfigMaps of 1 MB", "-", written{configMaps(), tenant, 200, false}.run},
-		{"200 ReplicaSets of 1 MB", "-", written{replicaSets(), tenant, 200, true}.run},
-		{"4,000 changes of a Telemetry", "a core per replica", changes},
+		{"200 Telemetries of 1 MB in a namespace that is not labelled", "every replica killed 9 s after each start", written{telemetries(), plain, 200, 200, true}.run},
+		{"200 Telemetries of 1 MB in a labelled namespace", "-", written{telemetries(), tenant, 200, 50, false}.run},
+		{"900 ServiceEntries of 1 MB with the injector's labels", "every replica killed 9 s after each start", written{serviceEntries(), tenant, 900, 50, false}.run},
+		{"200 DestinationRules of 1 MB with the injector's labels", "-", written{destinationRules(), tenant, 200, 50, false}.run},
+		{"200 Secrets of 1 MB with the satellite CA's name", "-", written{secrets(), "", 200, 50, false}.run},
+		{"200 labelled namespaces with 250 KiB of annotations", "-", written{namespaces(), "", 200, 50, false}.run},
+		{"200 ConfigMaps of 1 MB", "-", written{configMaps(), tenant, 200, 50, false}.run},
+		{"200 ReplicaSets of 1 MB", "-", written{replicaSets(), tenant, 200, 50, true}.run},
+		{"4,000 changes of Telemetries", "a core per replica", changes},
 	}
 }
 
@@ -105,7 +105,8 @@ func (e *environment) command(t *testing.T, args ...string) *exec.Cmd {
 type written struct {
 	kind      kind
 	namespace string
-	count     int
+	// count and short are how many, in either form.
+	count, short int
 	// starts has a replica start meanwhile, in the short form, too.
 	starts bool
 }
@@ -114,7 +115,7 @@ type written struct {
 // follow, so that one start sees those of several.
 func (w written) run(t *testing.T, e *environment) string {
 	e.recovers(t)
-	count, prefix := sized(50, w.count), "w"+kindPrefix(w.kind)
+	count, prefix := sized(w.short, w.count), "w"+kindPrefix(w.kind)
 	var started time.Duration
 	o := e.during(t, nil, func() {
 		e.write(t, w.kind, w.namespace, prefix, count, large)
@@ -160,14 +161,14 @@ func (e *environment) restart(t *testing.T) time.Duration {
 // changes has a Telemetry change all the time.
 func changes(t *testing.T, e *environment) string {
 	e.recovers(t)
-	e.write(t, telemetries(), tenant, "changing", 1, small)
-	count := sized(400, 4000)
+	there, count := sized(300, 2000), sized(400, 4000)
+	e.write(t, telemetries(), tenant, "changing", there, small)
 	var used, took time.Duration
 	o := e.during(t, nil, func() {
 		before, start := e.cpu(t), time.Now()
 		for n := range count {
 			patch := fmt.Sprintf(`{"spec":{"tracing":[{"randomSamplingPercentage":%d}]}}`, n%100)
-			err := e.Client.RESTClient().Patch("application/merge-patch+json").AbsPath(fmt.Sprintf(telemetries().path, tenant), "changing-0").
+			err := e.Client.RESTClient().Patch("application/merge-patch+json").AbsPath(fmt.Sprintf(telemetries().path, tenant), fmt.Sprintf("changing-%d", n%there)).
 				Body([]byte(patch)).Do(t.Context()).Error()
 			stage.Check(t, err)
 		}

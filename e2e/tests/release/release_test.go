@@ -32,11 +32,12 @@ func TestRelease(t *testing.T) {
 		name string
 		do   func(*testing.T)
 	}{
-		{"old replicas, new policies", func(t *testing.T) { e.policies(t, e.helm, "after") }},
 		{"upgraded", func(t *testing.T) { e.install(t, e.helm, "after") }},
-		{"new replicas, old policies", func(t *testing.T) { e.policies(t, e.old, "before") }},
-		{"rolled back", func(t *testing.T) {
-			stage.Check(t, e.helm.Rollback(t.Context(), e.Cluster, "--wait", "--force-conflicts"))
+		{"rolled back", func(t *testing.T) { stage.Check(t, e.helm.Rollback(t.Context(), e.Cluster, "--wait")) }},
+		{"old replicas, new policies", func(t *testing.T) { e.policies(t, e.helm, "after") }},
+		{"new replicas, old policies", func(t *testing.T) {
+			e.install(t, e.helm, "after", "--force-conflicts") // with what the step before has applied
+			e.policies(t, e.old, "before")
 		}},
 	}
 	for _, step := range steps {
@@ -51,6 +52,7 @@ func TestRelease(t *testing.T) {
 	t.Logf("%d pods in %.0f s, %d of them injected", count.Created, took.Seconds(), count.Injected)
 	if count.Requested == 0 || count.Created != count.Requested || len(count.Missed) > 0 {
 		t.Errorf("%d pods were requested and %d created; %d were missed, such as %v; %v", count.Requested, count.Created, len(count.Missed), count.Missed[:min(3, len(count.Missed))], count.Refusal)
+		t.Logf("of calls that failed, the API server said:\n%s", e.why(t))
 	}
 	if gone := deleted(); len(gone) > 0 {
 		t.Errorf("copies were deleted in %v", gone)

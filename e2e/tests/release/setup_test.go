@@ -80,9 +80,23 @@ func checkOut(t *testing.T) string {
 	return dir
 }
 
-func (e *environment) install(t *testing.T, helm *chart.Helm, tag string) {
+// install installs a chart with the program of its own release, or upgrades to it, and waits until the replicas are its own.
+func (e *environment) install(t *testing.T, helm *chart.Helm, tag string, flags ...string) {
 	t.Helper()
-	stage.Check(t, helm.Install(t.Context(), e.Cluster, e.flags(tag, "--wait")...))
+	stage.Check(t, helm.Install(t.Context(), e.Cluster, e.flags(tag, append(flags, "--wait")...)...))
+}
+
+// why is what the API server has said of calls that failed.
+func (e *environment) why(t *testing.T) (said string) {
+	t.Helper()
+	log, err := os.ReadFile(e.Run.Log("kube-apiserver"))
+	stage.Check(t, err)
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "Failed calling webhook, failing open") {
+			said += line
+		}
+	}
+	return said
 }
 
 func (e *environment) flags(tag string, more ...string) []string {
