@@ -64,8 +64,9 @@ func destinationRules() kind {
 
 // lines is a list of texts with so many bytes in all.
 func lines(size int) (list []any) {
-	for ; size > 0; size -= 100 {
-		list = append(list, text(min(size, 100)))
+	const line = 20_000
+	for ; size > 0; size -= line {
+		list = append(list, text(min(size, line)))
 	}
 	return list
 }

@@ -29,8 +29,8 @@ const (
 	own  = chart.Namespace
 	// shop is where the other pods are created; missed is labelled, too, and has one pod that was not injected.
 	shop, missed = "shop", "missed"
-	// paid has the access token; tenant and plain are the attacker's, of which plain is not labelled.
-	paid, tenant, plain = "paid", "tenant", "plain"
+	// paid has the access token; the others are the attacker's, of which plain is not labelled.
+	paid, tenant, plain, crowd = "paid", "tenant", "plain", "crowd"
 	istioSpace          = "istio-system"
 	// token is the access token.
 	token = "canary-7f3d90b4c2a1"
@@ -89,7 +89,13 @@ func (e *environment) namespaces(t *testing.T) {
 	}
 	_, err := e.Client.CoreV1().Pods(missed).Create(t.Context(), pod("before", nil), metav1.CreateOptions{})
 	stage.Check(t, err)
-	_, err = e.Client.CoreV1().Namespaces().Patch(t.Context(), missed, "application/merge-patch+json",
+	e.label(t, missed)
+}
+
+// label labels a namespace that is there already.
+func (e *environment) label(t *testing.T, namespace string) {
+	t.Helper()
+	_, err := e.Client.CoreV1().Namespaces().Patch(t.Context(), namespace, "application/merge-patch+json",
 		[]byte(`{"metadata":{"labels":{"lightstep.com/injection":"enabled"}}}`), metav1.PatchOptions{})
 	stage.Check(t, err)
 }

@@ -38,9 +38,10 @@ func tenantRows() []row {
 func pendingPods(t *testing.T, e *environment) string {
 	const count = 400
 	e.recovers(t)
+	e.Namespace(t, crowd, nil, nil)
 	o := e.during(t, nil, func() {
-		k := pods()
-		e.write(t, k, tenant, "pending", count, annotations)
+		e.write(t, pods(), crowd, "pending", count, annotations)
+		e.label(t, crowd) // so that none of them was injected
 		wait(t, sized(20*time.Second, 4*time.Minute))
 	})
 	o.holds(t)
@@ -50,7 +51,7 @@ func pendingPods(t *testing.T, e *environment) string {
 		t.Errorf("status says of the other namespace:\n%s", said)
 	}
 	_, all := e.status(t)
-	e.clear(t, pods(), tenant, "pending", count)
+	e.clear(t, pods(), crowd, "pending", count)
 	return fmt.Sprintf("%v; status takes %d MiB, with the tenant's namespace %d MiB", &o, size>>20, all>>20)
 }
 
@@ -165,14 +166,15 @@ func changes(t *testing.T, e *environment) string {
 	e.write(t, telemetries(), tenant, "changing", there, small)
 	var used, took time.Duration
 	o := e.during(t, nil, func() {
-		before, start := e.cpu(t), time.Now()
+		replicas := e.node.Replicas()
+		before, start := cpu(t, replicas), time.Now()
 		for n := range count {
 			patch := fmt.Sprintf(`{"spec":{"tracing":[{"randomSamplingPercentage":%d}]}}`, n%100)
 			err := e.Client.RESTClient().Patch("application/merge-patch+json").AbsPath(fmt.Sprintf(telemetries().path, tenant), fmt.Sprintf("changing-%d", n%there)).
 				Body([]byte(patch)).Do(t.Context()).Error()
 			stage.Check(t, err)
 		}
-		used, took = e.cpu(t)-before, time.Since(start)
+		used, took = cpu(t, replicas)-before, time.Since(start)
 	})
 	o.holds(t)
 	each := used / time.Duration(count) / time.Duration(len(e.node.Replicas()))
@@ -182,10 +184,10 @@ func changes(t *testing.T, e *environment) string {
 	return fmt.Sprintf("%v; %d changes in %.0f s cost a replica %.1f ms each", &o, count, took.Seconds(), float64(each.Microseconds())/1000)
 }
 
-// cpu is the time that all replicas have spent on processors.
-func (e *environment) cpu(t *testing.T) (all time.Duration) {
+// cpu is the time that these replicas have spent on processors.
+func cpu(t *testing.T, replicas []node.Replica) (all time.Duration) {
 	t.Helper()
-	for _, r := range e.node.Replicas() {
+	for _, r := range replicas {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID))
 		stage.Check(t, err)
 		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
