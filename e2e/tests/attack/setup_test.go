@@ -31,7 +31,7 @@ const (
 	shop, missed = "shop", "missed"
 	// paid has the access token; the others are the attacker's, of which plain is not labelled.
 	paid, tenant, plain, crowd = "paid", "tenant", "plain", "crowd"
-	istioSpace          = "istio-system"
+	istioSpace                 = "istio-system"
 	// token is the access token.
 	token = "canary-7f3d90b4c2a1"
 )
