@@ -3,6 +3,7 @@ package attack
 import (
 	"flag"
 	"testing"
+	"time"
 
 	"github.com/lightstep-injector/lightstep-injector/e2e/attacker"
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
@@ -65,12 +66,13 @@ func TestAttack(t *testing.T) {
 	var seen []figure
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
+			start := time.Now()
 			text := r.run(t, e)
-			t.Log(text)
+			t.Logf("%s (%.0f s)", text, time.Since(start).Seconds())
 			seen = append(seen, figure{r.name, r.before, text})
 		})
 	}
 	if *page != "" && !t.Failed() {
-		stage.Check(t, write(*page, seen))
+		stage.Check(t, write(t.Context(), *page, seen))
 	}
 }

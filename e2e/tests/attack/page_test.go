@@ -2,9 +2,12 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -46,8 +49,14 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// write puts the figures into the page.
-func write(page string, seen []figure) error {
+// write puts the figures into the page, and says how they were seen. Rows that did not run have none.
+func write(ctx context.Context, page string, seen []figure) error {
+	describe := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12")
+	describe.Dir = root
+	commit, err := describe.Output()
+	if err != nil {
+		return fmt.Errorf("find out which commit this is: %w", err)
+	}
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -58,6 +67,7 @@ func write(page string, seen []figure) error {
 		return errors.New(page + " has no place for the figures")
 	}
 	var table bytes.Buffer
+	fmt.Fprintf(&table, "Commit %s, %s, %d cores, %s.\n\n", bytes.TrimSpace(commit), runtime.Version(), runtime.NumCPU(), sized("the short form", "full size"))
 	table.WriteString("| Attack | Before | Now |\n|---|---|---|\n")
 	for _, f := range seen {
 		fmt.Fprintf(&table, "| %s | %s | %s |\n", f.name, f.before, f.now)
