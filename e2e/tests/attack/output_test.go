@@ -21,6 +21,8 @@ const (
 	hostile = "hostile"
 	// marker is part of each text of the attacker's.
 	marker = "tenants-own-text"
+	// ordinary is the name of an owner that has nothing to hide.
+	ordinary = "web"
 )
 
 // hostileNames are those of owners: each would do something else in a shell, a terminal, or a URL.
@@ -39,28 +41,35 @@ func (e *environment) makeHostile(t *testing.T) {
 	number := 0
 	make := func(group, kind, name string) {
 		number++
-		made := pod(fmt.Sprintf("pod-%d", number), map[string]string{
-			"lightstep.com/profile": name, "lightstep.com/sampling": name, "lightstep.com/custom-tags": name, "lightstep.com/sdk": name,
-			"proxy.istio.io/config": name, "sidecar.istio.io/userVolumeMount": name, "lightstep.com/status": name, "lightstep.com/warnings": name,
-		})
+		made := pod(fmt.Sprintf("owned-%d", number), nil)
 		made.OwnerReferences = []metav1.OwnerReference{{APIVersion: group, Kind: kind, Name: name, UID: types.UID("1-" + name), Controller: new(true)}}
-		made.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/etc/lightstep/" + strings.ReplaceAll(name, ":", "")}}
-		made.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-		made.Spec.AutomountServiceAccountToken = new(false)
 		_, err := e.Client.CoreV1().Pods(hostile).Create(t.Context(), made, metav1.CreateOptions{})
 		stage.Check(t, err)
 	}
-	for _, name := range hostileNames() {
+	for n, name := range hostileNames() {
 		make("apps/v1", "Deployment", name)
 		make("apps/v1", name, name)
 		make(strings.ReplaceAll(name, "/", "")+"/v1", "Widget", name)
 		make("apps/v1", "ReplicaSet", name)
+		_, err := e.Client.CoreV1().Pods(hostile).Create(t.Context(), described(n, name), metav1.CreateOptions{})
+		stage.Check(t, err)
 	}
+	make("apps/v1", "Deployment", ordinary)
 	make("apps/v1", "ReplicaSet", "../../../../../../api/v1/namespaces/kube-system/configmaps/"+marker)
 	make("apps/v1", "ReplicaSet", "x/../../"+marker+"?watch=true")
-	_, err := e.Client.CoreV1().Namespaces().Patch(t.Context(), hostile, types.MergePatchType,
-		[]byte(`{"metadata":{"labels":{"lightstep.com/injection":"enabled"},"annotations":{"lightstep.com/profile":"`+marker+`\u001b[31m\u202e"}}}`), metav1.PatchOptions{})
-	stage.Check(t, err)
+	e.label(t, hostile)
+	e.Namespace(t, hostile+"-profile", map[string]string{"lightstep.com/injection": "enabled"}, map[string]string{"lightstep.com/profile": marker + "\x1b[31m\u202e"})
+}
+
+// described is a pod with a text in each place that explain tells of.
+func described(n int, text string) *corev1.Pod {
+	made := pod(fmt.Sprintf("described-%d", n), map[string]string{
+		"lightstep.com/profile": text, "lightstep.com/sampling": text, "lightstep.com/custom-tags": text, "lightstep.com/sdk": text,
+		"proxy.istio.io/config": text, "sidecar.istio.io/userVolumeMount": text, "lightstep.com/status": text, "lightstep.com/warnings": text,
+	})
+	made.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/etc/lightstep/" + strings.ReplaceAll(text, ":", "")}}
+	made.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	return made
 }
 
 // printed: nothing that is printed of a tenant's objects is a command of the tenant's choice, or reaches into a terminal.
@@ -78,11 +87,14 @@ func printed(t *testing.T, e *environment) string {
 		}
 	}
 	if commands == 0 {
-		t.Log("no command is printed")
+		t.Error("status prints no command")
 	}
-	for number := 1; number < 4*len(hostileNames()); number += 9 {
-		said := e.program(t, "explain", fmt.Sprintf("pod-%d", number), "-n", hostile, "--config", "testdata/config.yaml")
-		visible(t, "explain", said)
+	for n := range hostileNames() {
+		if said := e.program(t, "explain", fmt.Sprintf("described-%d", n), "-n", hostile, "--config", "testdata/config.yaml"); !strings.Contains(said, "described") {
+			t.Errorf("explain does not name the pod: %q", said)
+		} else {
+			visible(t, "explain", said)
+		}
 	}
 	asked := e.asked(t)
 	if asked > 0 {
@@ -123,7 +135,7 @@ func parses(t *testing.T, said string) (commands int) {
 			continue
 		}
 		want := []string{"kubectl", "rollout", "restart", "", "-n", hostile}
-		if len(words) != len(want) || !slices.Contains(hostileNames(), strings.TrimPrefix(words[3], "deployment/")) ||
+		if len(words) != len(want) || !slices.Contains(append(hostileNames(), ordinary), strings.TrimPrefix(words[3], "deployment/")) ||
 			!slices.Equal(slices.Replace(slices.Clone(words), 3, 4, ""), want) {
 			t.Errorf("%q has the words %q", line, words)
 		}
@@ -159,7 +171,7 @@ func literal(parts []syntax.WordPart) (value string, err error) {
 	for _, part := range parts {
 		switch p := part.(type) {
 		case *syntax.Lit:
-			if strings.ContainsAny(p.Value, "*?[{~") {
+			if strings.ContainsAny(p.Value, "*?[{") || value == "" && strings.HasPrefix(p.Value, "~") {
 				return "", fmt.Errorf("%q is expanded", p.Value)
 			}
 			for at := 0; at < len(p.Value); at++ {

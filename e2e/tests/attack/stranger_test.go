@@ -52,9 +52,8 @@ kind: InjectorConfiguration
 profiles:
   default:
     satellite: {address: "satellite.example.com:9292"}
-    caCertificate: null
     accessToken: {delivery: annotation, allowedNamespaces: ["*"]}
-    mesh: {tracer: lightstep, istioVersion: 1.14.0}
+    mesh: {istioVersion: "1.7"}
 `)))
 	i, err := injector.NewUncalled(e.Cluster, e.Run, injector.Options{
 		Binary: e.Program, Config: config, Name: "published", Flags: []string{"--expose-token-in-annotations", "--access-token-file", "default=" + file},
@@ -62,14 +61,26 @@ profiles:
 	stage.Check(t, err)
 	stage.Check(t, i.Launch())
 	defer i.Kill()
-	var answer []byte
+	var answers []byte
 	var refused error
-	stage.Eventually(t, func(ctx context.Context) (err error) {
+	stage.Eventually(t, func(ctx context.Context) error {
 		if refused = i.Ended(); refused != nil {
 			return nil
 		}
-		answer, err = ask(ctx, i.URL(), reviewOf(shop, "", "app"))
-		return err
+		if err := i.Ready(ctx); err != nil {
+			return err
+		}
+		for _, container := range []string{"app", "istio-proxy"} {
+			answer, err := ask(ctx, i.URL(), reviewOf(shop, "", container))
+			if err != nil {
+				return err
+			}
+			if err := withoutToken(answer); err != nil {
+				t.Errorf("one request, without credentials: %v", err)
+			}
+			answers = append(answers, answer...)
+		}
+		return nil
 	})
 	if refused != nil {
 		if !strings.Contains(refused.Error(), "client") {
@@ -77,20 +88,20 @@ profiles:
 		}
 		return "rejected at the start: it takes client certificates"
 	}
-	if err := withoutToken(answer); err != nil {
-		t.Errorf("one request, without credentials: %v", err)
-	}
-	return "answered, without the token"
+	return fmt.Sprintf("answered in %d bytes, without the token", len(answers))
 }
 
 // reviewOf is a request for a pod with a container of that name.
 func reviewOf(namespace, profile, container string) []byte {
-	annotations := map[string]string{"sidecar.istio.io/status": "{}"}
+	annotations := map[string]string{}
+	if container != "app" {
+		annotations["sidecar.istio.io/status"] = "{}"
+	}
 	if profile != "" {
 		annotations["lightstep.com/profile"] = profile
 	}
 	body := attacker.Review("1", namespace, map[string]any{"name": "pod", "annotations": annotations})
-	return bytes.ReplaceAll(body, []byte(`"image":"app","name":"app"`), fmt.Appendf(nil, `"image":"proxyv2:1.14.0","name":%q`, container))
+	return bytes.ReplaceAll(body, []byte(`"image":"app","name":"app"`), fmt.Appendf(nil, `"image":"proxyv2:1.7.8","name":%q`, container))
 }
 
 // ask sends a request as anybody can who reaches the port.
