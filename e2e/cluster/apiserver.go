@@ -33,6 +33,9 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}
 	server, etcd := &envtest.APIServer{CertDir: certDir(run)}, &envtest.Etcd{DataDir: data}
+	if c.quota != "" {
+		etcd.Configure().Set("quota-backend-bytes", c.quota)
+	}
 	logs, err := openLogs(run, server, etcd)
 	if err != nil {
 		return err
@@ -43,9 +46,6 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}()
 	configureAPIServer(server)
-	if c.quota != "" {
-		etcd.Configure().Set("quota-backend-bytes", c.quota)
-	}
 	if err := c.configureAudit(server, run); err != nil {
 		return err
 	}

@@ -17,9 +17,3 @@ func WithAuditedBodies(c *Cluster, run *Run) {
 func WithoutKwok(selector string) Option {
 	return func(c *Cluster, _ *Run) { c.others = selector }
 }
-
-// WithLargeStore has etcd take 8 GiB instead of 2.
-func WithLargeStore(c *Cluster, _ *Run) { c.quota = "8589934592" }
-
-// WithoutGarbageCollection leaves objects alone whose owners do not exist.
-func WithoutGarbageCollection(c *Cluster, _ *Run) { c.garbageStays = true }

@@ -9,6 +9,12 @@ import (
 	"net/http"
 )
 
+// WithLargeStore has etcd take 8 GiB instead of 2.
+func WithLargeStore(c *Cluster, _ *Run) { c.quota = "8589934592" }
+
+// WithoutGarbageCollection leaves objects alone whose owners do not exist.
+func WithoutGarbageCollection(c *Cluster, _ *Run) { c.garbageStays = true }
+
 // Compact has etcd forget the objects that were deleted or overwritten, and return the space.
 func (c *Cluster) Compact(ctx context.Context) error {
 	var read struct{ Header struct{ Revision string } }
