@@ -57,7 +57,7 @@ func (f flood) from(everywhere bool) func(*testing.T, *environment) string {
 			}
 			t.Run(p.name, func(t *testing.T) { seen = append(seen, p.name+": "+f.run(t, e, p)) })
 		}
-		return strings.Join(seen, ". ")
+		return strings.Join(seen, "<br>")
 	}
 }
 
