@@ -36,10 +36,10 @@ type Party struct {
 	dials *semaphore.Weighted
 	pace  *rate.Limiter
 	turn  atomic.Int64
-	// Open is how many connections are open, Most the most that were.
-	open, most atomic.Int64
-	counts     Counts
-	mu         sync.Mutex
+	// open is how many connections are open.
+	open   atomic.Int64
+	mu     sync.Mutex
+	counts Counts
 }
 
 // Counts is what became of an attack.
@@ -103,9 +103,7 @@ func (p *Party) asks(ctx context.Context) error {
 func (p *Party) Counts() Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	counts := p.counts
-	counts.Held = int(p.most.Load())
-	return counts
+	return p.counts
 }
 
 func (p *Party) count(change func(*Counts)) {
@@ -181,8 +179,9 @@ type connection struct {
 
 func (p *Party) opened(ctx context.Context, c net.Conn) net.Conn {
 	now := p.open.Add(1)
-	for most := p.most.Load(); now > most && !p.most.CompareAndSwap(most, now); most = p.most.Load() {
-	}
+	p.mu.Lock()
+	p.counts.Held = max(p.counts.Held, int(now))
+	p.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return &connection{Conn: c, closed: sync.OnceFunc(func() { stop(); p.open.Add(-1) })}
 }

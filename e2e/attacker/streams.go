@@ -161,14 +161,14 @@ func (s *session) read() {
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
-				s.write(func() error { return s.framer.WriteSettingsAck() })
+				_ = s.write(s.framer.WriteSettingsAck) // where writing fails, so does reading
 			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
-				s.write(func() error { return s.framer.WritePing(true, f.Data) })
+				_ = s.write(func() error { return s.framer.WritePing(true, f.Data) })
 			}
 		case *http2.DataFrame:
-			s.write(func() error { return s.framer.WriteWindowUpdate(0, max(1, uint32(len(f.Data())))) })
+			_ = s.write(func() error { return s.framer.WriteWindowUpdate(0, max(1, uint32(len(f.Data())))) })
 			s.over(f.StreamID, f.StreamEnded())
 		case *http2.HeadersFrame:
 			s.over(f.StreamID, f.StreamEnded())

@@ -31,8 +31,12 @@ func grows() []struct {
 		kind kind
 		in   string
 	}{
-		{"pods", pods(), tenant}, {"Telemetries", telemetries(), tenant}, {"ServiceEntries", serviceEntries(), tenant},
-		{"DestinationRules", destinationRules(), tenant}, {"Secrets", secrets(), ""}, {"namespaces", namespaces(), ""},
+		{"pods", pods(), tenant},
+		{"Telemetries", telemetries(), tenant},
+		{"ServiceEntries", serviceEntries(), tenant},
+		{"DestinationRules", destinationRules(), tenant},
+		{"Secrets", secrets(), ""},
+		{"namespaces", namespaces(), ""},
 	}
 }
 

@@ -39,7 +39,7 @@ func (e *environment) makeHostile(t *testing.T) {
 	t.Helper()
 	e.Namespace(t, hostile, nil, nil)
 	number := 0
-	make := func(group, kind, name string) {
+	owned := func(group, kind, name string) {
 		number++
 		made := pod(fmt.Sprintf("owned-%d", number), nil)
 		made.OwnerReferences = []metav1.OwnerReference{{APIVersion: group, Kind: kind, Name: name, UID: types.UID("1-" + name), Controller: new(true)}}
@@ -47,16 +47,16 @@ func (e *environment) makeHostile(t *testing.T) {
 		stage.Check(t, err)
 	}
 	for n, name := range hostileNames() {
-		make("apps/v1", "Deployment", name)
-		make("apps/v1", name, name)
-		make(strings.ReplaceAll(name, "/", "")+"/v1", "Widget", name)
-		make("apps/v1", "ReplicaSet", name)
+		owned("apps/v1", "Deployment", name)
+		owned("apps/v1", name, name)
+		owned(strings.ReplaceAll(name, "/", "")+"/v1", "Widget", name)
+		owned("apps/v1", "ReplicaSet", name)
 		_, err := e.Client.CoreV1().Pods(hostile).Create(t.Context(), described(n, name), metav1.CreateOptions{})
 		stage.Check(t, err)
 	}
-	make("apps/v1", "Deployment", ordinary)
-	make("apps/v1", "ReplicaSet", "../../../../../../api/v1/namespaces/kube-system/configmaps/"+marker)
-	make("apps/v1", "ReplicaSet", "x/../../"+marker+"?watch=true")
+	owned("apps/v1", "Deployment", ordinary)
+	owned("apps/v1", "ReplicaSet", "../../../../../../api/v1/namespaces/kube-system/configmaps/"+marker)
+	owned("apps/v1", "ReplicaSet", "x/../../"+marker+"?watch=true")
 	e.label(t, hostile)
 	e.Namespace(t, hostile+"-profile", map[string]string{"lightstep.com/injection": "enabled"}, map[string]string{"lightstep.com/profile": marker + "\x1b[31m\u202e"})
 }

@@ -64,8 +64,9 @@ profiles:
 	var answers []byte
 	var refused error
 	stage.Eventually(t, func(ctx context.Context) error {
-		if refused = i.Ended(); refused != nil {
-			return nil
+		refused = i.Ended()
+		if refused != nil {
+			return nil //nolint:nilerr // that it has ended is an outcome
 		}
 		if err := i.Ready(ctx); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -190,7 +191,7 @@ func cpu(t *testing.T, replicas []node.Replica) (all time.Duration) {
 	for _, r := range replicas {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID))
 		stage.Check(t, err)
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		var user, system int
 		_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system) // utime and stime of proc_pid_stat(5)
 		stage.Check(t, err)

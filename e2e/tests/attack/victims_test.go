@@ -49,13 +49,6 @@ func (e *environment) begin(ctx context.Context) *victims {
 	return v
 }
 
-// created is how many there are up to now.
-func (v *victims) created() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.kept.Created + v.new.Created
-}
-
 // end stops it.
 func (v *victims) end() error {
 	v.stop()
