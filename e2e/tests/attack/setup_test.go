@@ -82,14 +82,20 @@ func (e *environment) namespaces(t *testing.T) {
 	}
 	e.Namespace(t, paid, labels, map[string]string{"lightstep.com/profile": "paid"})
 	for _, name := range []string{missed, plain, shop, tenant, paid} {
-		stage.Eventually(t, func(ctx context.Context) error {
-			_, err := e.Client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
-			return err
-		})
+		e.awaitAccount(t, name)
 	}
 	_, err := e.Client.CoreV1().Pods(missed).Create(t.Context(), pod("before", nil), metav1.CreateOptions{})
 	stage.Check(t, err)
 	e.label(t, missed)
+}
+
+// awaitAccount waits for a namespace's service account, without which no pod can be created.
+func (e *environment) awaitAccount(t *testing.T, namespace string) {
+	t.Helper()
+	stage.Eventually(t, func(ctx context.Context) error {
+		_, err := e.Client.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
 }
 
 // label labels a namespace that is there already.

@@ -40,6 +40,7 @@ func pendingPods(t *testing.T, e *environment) string {
 	const count = 400
 	e.recovers(t)
 	e.Namespace(t, crowd, nil, nil)
+	e.awaitAccount(t, crowd)
 	o := e.during(t, nil, func() {
 		e.write(t, pods(), crowd, "pending", count, annotations)
 		e.label(t, crowd) // so that none of them was injected
