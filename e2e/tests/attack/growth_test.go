@@ -45,12 +45,15 @@ func grows() []struct {
 func growth(t *testing.T, e *environment) string {
 	e.recovers(t)
 	var seen []string
-	count, before := sized(50, 1000), e.live(t)
+	count := sized(50, 1000)
 	o := e.during(t, nil, func() {
 		for _, g := range grows() {
-			e.write(t, g.kind, g.in, "small", count, small)
+			prefix := kindPrefix(g.kind) + "-"
+			e.write(t, g.kind, g.in, prefix+"first", 1, large) // what is read into grows once, whatever there will be
+			before := e.live(t)
+			e.write(t, g.kind, g.in, prefix+"small", count, small)
 			between := e.live(t)
-			e.write(t, g.kind, g.in, "large", count, large)
+			e.write(t, g.kind, g.in, prefix+"large", count, large)
 			after := e.live(t)
 			each := func(less, more int) float64 { return max(0, float64(more-less)/float64(count)/1024) }
 			perSmall, perLarge := each(before, between), each(between, after)
@@ -58,11 +61,10 @@ func growth(t *testing.T, e *environment) string {
 				t.Errorf("of %s a large one takes %.0f KiB, a small one %.0f KiB", g.name, perLarge, perSmall)
 			}
 			seen = append(seen, fmt.Sprintf("%s %.0f and %.0f", g.name, perSmall, perLarge))
-			if before = after; *full {
-				e.clear(t, g.kind, g.in, "small", count)
-				e.clear(t, g.kind, g.in, "large", count)
+			if *full {
+				e.clear(t, g.kind, g.in, prefix+"small", count)
+				e.clear(t, g.kind, g.in, prefix+"large", count)
 				stage.Check(t, e.Cluster.Compact(t.Context()))
-				before = e.live(t)
 			}
 		}
 	})
