@@ -45,6 +45,10 @@ type Node struct {
 	others map[string]string
 	dir    string
 
+	// network is the second number of the pods' addresses, claim what keeps other runs from them.
+	network int
+	claim   net.Listener
+
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -69,16 +73,31 @@ func Start(c *cluster.Cluster, binary, dir string) (*Node, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
+	network, claim, err := claimNetwork()
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	n := &Node{cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}, others: map[string]string{}, replicas: map[types.UID]Replica{}}
+	n := &Node{network: network, claim: claim, cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}, others: map[string]string{}, replicas: map[types.UID]Replica{}}
 	n.running.Go(func() { n.follow(ctx) })
 	return n, nil
+}
+
+// claimNetwork finds addresses for pods that no other run on this machine uses.
+func claimNetwork() (network int, claim net.Listener, err error) {
+	for network = 20; network < 120; network++ {
+		if claim, err = net.Listen("tcp", fmt.Sprintf("127.%d.255.254:15999", network)); err == nil {
+			return network, claim, nil
+		}
+	}
+	return 0, nil, fmt.Errorf("claim addresses for pods: %w", err)
 }
 
 // Close ends all that it runs, at once.
 func (n *Node) Close() error {
 	n.stop()
 	n.running.Wait()
+	defer func() { _ = n.claim.Close() }()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.pods {
@@ -193,7 +212,7 @@ func (n *Node) serve(service *corev1.Service) {
 // begin takes a pod on.
 func (n *Node) begin(found *corev1.Pod) {
 	n.started++
-	p := newPod(n, found, fmt.Sprintf("127.20.%d.%d", n.started/250, n.started%250+1))
+	p := newPod(n, found, fmt.Sprintf("127.%d.%d.%d", n.network, n.started/250, n.started%250+1))
 	n.pods[found.UID] = p
 	for _, service := range n.services {
 		service.Add(p.route)
