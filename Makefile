@@ -97,6 +97,14 @@ manifests: $(helm-docs) ## Write manifests/kustomize and the chart's README anew
 e2e-faults: ## The part of e2e that brings about each row of docs/faults.md, the lease refused for a minute
 	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/faults -args -refused=1m
 
+.PHONY: attack
+attack: ## Attack replicas as a tenant and as a stranger can, at full size: writes the figures of docs/attacks.md; over an hour
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 4h -v ./tests/attack -args -full -page=$(CURDIR)/docs/attacks.md
+
+.PHONY: e2e-upgrade
+e2e-upgrade: ## The part of e2e that upgrades from an earlier release, whose commit has to be in the clone, and rolls back
+	$(keep-here) $(e2e-flags) go test -C e2e -count=1 -timeout 40m -v ./tests/release
+
 .PHONY: race
 race: ## The main module's tests under the race detector (needs a C compiler)
 	@# The detector adds to allocations, and makes minutes of a comparison that has one goroutine.

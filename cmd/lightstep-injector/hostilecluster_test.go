@@ -103,12 +103,14 @@ func (c *hostileCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/api/v1/namespaces":
 		c.list(w, []any{map[string]any{"metadata": map[string]any{"name": hostileNamespace, "labels": map[string]string{"lightstep.com/injection": "enabled"}, "annotations": map[string]string{"x": c.tenant.text()}}}})
 	case r.URL.Path == "/api/v1"+inNamespace+"pods" && strings.Contains(selector, "!="):
-		c.list(w, c.half(0))
+		c.answer(w, map[string]any{"apiVersion": "v1", "kind": "PodList", "items": c.half(0)})
 	case r.URL.Path == "/api/v1"+inNamespace+"pods":
 		c.list(w, c.half(1))
 	case strings.HasSuffix(r.URL.Path, "/secrets") && !strings.Contains(r.Header.Get("Accept"), "PartialObject"):
 		c.answer(w, map[string]any{"apiVersion": "v1", "kind": "SecretList", "items": []any{}})
-	case strings.HasSuffix(r.URL.Path, "/secrets"), strings.HasSuffix(r.URL.Path, "configmaps"), strings.HasSuffix(r.URL.Path, "mutatingwebhookconfigurations"), strings.HasSuffix(r.URL.Path, "telemetries"):
+	case strings.HasSuffix(r.URL.Path, "/configmaps"):
+		c.answer(w, map[string]any{"apiVersion": "v1", "kind": "ConfigMapList", "items": []any{}})
+	case strings.HasSuffix(r.URL.Path, "/secrets"), strings.HasSuffix(r.URL.Path, "mutatingwebhookconfigurations"), strings.HasSuffix(r.URL.Path, "telemetries"):
 		c.list(w, []any{})
 	default:
 		c.asked = append(c.asked, r.RequestURI)
@@ -125,7 +127,7 @@ func (c *hostileCluster) half(from int) []any {
 	return pods
 }
 
-// list answers with a list of metadata, or of whole objects, which a client for either reads.
+// list answers with a list of metadata.
 func (c *hostileCluster) list(w http.ResponseWriter, items []any) {
 	c.answer(w, map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": map[string]string{}, "items": items})
 }

@@ -4,13 +4,17 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // Replica is one that connections may be given to.
@@ -37,6 +41,8 @@ type Balancer struct {
 	next        int
 	lost        Lost
 	connections map[net.Conn]bool
+	// calls has the replica's end of each connection.
+	calls map[*call]net.Conn
 }
 
 // Lost is what was given to replicas that were gone, or went.
@@ -66,7 +72,7 @@ func Start(address string, lag time.Duration, replicas ...*Replica) (*Balancer, 
 	if err != nil {
 		return nil, fmt.Errorf("start a balancer: %w", err)
 	}
-	b := &Balancer{listener: listener, lag: lag, stop: make(chan struct{}), replicas: replicas, connections: map[net.Conn]bool{}}
+	b := &Balancer{listener: listener, lag: lag, stop: make(chan struct{}), replicas: replicas, connections: map[net.Conn]bool{}, calls: map[*call]net.Conn{}}
 	b.running.Go(b.probe)
 	b.running.Go(b.accept)
 	return b, nil
@@ -111,6 +117,31 @@ func (b *Balancer) Routed() int {
 		}
 	}
 	return count
+}
+
+// Reconnect ends the connections that owe no answer, and returns once their clients have closed them: the next call of each opens a
+// new connection. No call may begin meanwhile.
+func (b *Balancer) Reconnect(ctx context.Context) error {
+	b.mu.Lock()
+	open := maps.Clone(b.calls)
+	b.mu.Unlock()
+	for c, server := range open {
+		if c.idle() {
+			_ = server.Close()
+			continue
+		}
+		delete(open, c)
+	}
+	err := wait.PollUntilContextCancel(ctx, time.Millisecond, true, func(context.Context) (bool, error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		maps.DeleteFunc(open, func(c *call, _ net.Conn) bool { return b.calls[c] == nil })
+		return len(open) == 0, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until clients have closed their connections: %w", err)
+	}
+	return nil
 }
 
 // Close ends the balancer and every connection through it.
@@ -209,9 +240,9 @@ func (b *Balancer) dial() (*net.TCPConn, error) {
 // it sends meanwhile is lost, too.
 func (b *Balancer) pass(client, server *net.TCPConn) {
 	b.mu.Lock()
-	b.connections[client], b.connections[server] = true, true
-	b.mu.Unlock()
 	c := &call{balancer: b}
+	b.connections[client], b.connections[server], b.calls[c] = true, true, server
+	b.mu.Unlock()
 	b.running.Go(func() {
 		_, _ = io.Copy(client, answered{server, c}) // however it ends, it is over
 		_ = client.CloseWrite()
@@ -224,5 +255,6 @@ func (b *Balancer) pass(client, server *net.TCPConn) {
 		defer b.mu.Unlock()
 		delete(b.connections, client)
 		delete(b.connections, server)
+		delete(b.calls, c)
 	})
 }

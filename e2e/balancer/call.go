@@ -47,6 +47,13 @@ func (a answered) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// idle reports whether no answer is owed.
+func (c *call) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.owed
+}
+
 // note changes what is known, and counts the call once it is lost.
 func (c *call) note(change func()) {
 	c.mu.Lock()

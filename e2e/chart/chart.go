@@ -38,7 +38,16 @@ func Build(ctx context.Context, root, home string, compiling func()) (*Helm, err
 	if err != nil {
 		return nil, err
 	}
-	return &Helm{binary: binary, chart: filepath.Join(root, "manifests", "chart", "lightstep-injector"), home: home}, nil
+	return &Helm{binary: binary, chart: folder(root), home: home}, nil
+}
+
+// Of is the same Helm with the chart of another checkout, whose root this is.
+func (h *Helm) Of(root string) *Helm {
+	return &Helm{binary: h.binary, chart: folder(root), home: h.home}
+}
+
+func folder(root string) string {
+	return filepath.Join(root, "manifests", "chart", "lightstep-injector")
 }
 
 // Binary is Helm's path.

@@ -34,6 +34,9 @@ func (c *Cluster) startAPIServer(run *Run) error {
 		}
 	}
 	server, etcd := &envtest.APIServer{CertDir: certDir(run)}, &envtest.Etcd{DataDir: data}
+	if c.quota != "" {
+		etcd.Configure().Set("quota-backend-bytes", c.quota)
+	}
 	logs, err := openLogs(run, server, etcd)
 	if err != nil {
 		return err

@@ -36,9 +36,13 @@ type Cluster struct {
 	webhookUser string
 	issueClient func(dir string) (certFile, keyFile string, err error)
 	// others are the pods, by label selector, that kwok leaves to somebody else.
-	others     string
-	env        *envtest.Environment
-	components []*process.Process
+	others string
+	// quota is how many bytes etcd may take; its own default where it is empty.
+	quota string
+	// garbageStays says that no object is deleted for want of its owner.
+	garbageStays bool
+	env          *envtest.Environment
+	components   []*process.Process
 }
 
 // Connect uses a cluster that is there already, with the kubectl in PATH.
@@ -123,6 +127,9 @@ func (c *Cluster) startComponents(binary string, run *Run) error {
 		return err
 	}
 	for name, args := range componentFlags(run, stages, c.others) {
+		if name == "kube-controller-manager" && c.garbageStays {
+			args = append(args, "--controllers=*,-garbage-collector-controller")
+		}
 		component, err := process.Start(process.Spec{
 			Name: name,
 			Path: filepath.Join(run.Dir, "bin", name),

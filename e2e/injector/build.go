@@ -16,6 +16,12 @@ func Build(ctx context.Context, root string, run *cluster.Run) (string, error) {
 	return build(ctx, root, filepath.Join(run.Dir, "lightstep-injector"))
 }
 
+// BuildAs compiles the program of another checkout.
+func BuildAs(ctx context.Context, root, binary string) error {
+	_, err := build(ctx, root, binary)
+	return err
+}
+
 // BuildOverlaid builds a binary with some of the sources replaced, as a file says in the form of go build -overlay.
 func BuildOverlaid(ctx context.Context, root, binary, overlay string) (string, error) {
 	return build(ctx, root, binary, "-overlay", overlay)

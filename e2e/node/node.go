@@ -3,10 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +41,13 @@ const (
 type Node struct {
 	cluster *cluster.Cluster
 	binary  string
-	dir     string
+	// others are the programs of images that have another.
+	others map[string]string
+	dir    string
+
+	// network is the second number of the pods' addresses, claim what keeps other runs from them.
+	network int
+	claim   net.Listener
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -47,6 +56,15 @@ type Node struct {
 	pods     map[types.UID]*pod
 	services map[string]*balancer.Balancer // by address
 	started  int
+
+	known    sync.Mutex
+	replicas map[types.UID]Replica
+}
+
+// Replica is a pod that is to serve, and its process.
+type Replica struct {
+	Pod, Address string
+	PID          int
 }
 
 // Start begins to run the injector's pods, with the program. dir is a folder for what they have of files.
@@ -55,16 +73,31 @@ func Start(c *cluster.Cluster, binary, dir string) (*Node, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
+	network, claim, err := claimNetwork()
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	n := &Node{cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}}
+	n := &Node{network: network, claim: claim, cluster: c, binary: binary, dir: dir, stop: stop, pods: map[types.UID]*pod{}, services: map[string]*balancer.Balancer{}, others: map[string]string{}, replicas: map[types.UID]Replica{}}
 	n.running.Go(func() { n.follow(ctx) })
 	return n, nil
+}
+
+// claimNetwork finds addresses for pods that no other run on this machine uses.
+func claimNetwork() (network int, claim net.Listener, err error) {
+	for network = 20; network < 120; network++ {
+		if claim, err = net.Listen("tcp", fmt.Sprintf("127.%d.255.254:15999", network)); err == nil {
+			return network, claim, nil
+		}
+	}
+	return 0, nil, fmt.Errorf("claim addresses for pods: %w", err)
 }
 
 // Close ends all that it runs, at once.
 func (n *Node) Close() error {
 	n.stop()
 	n.running.Wait()
+	defer func() { _ = n.claim.Close() }()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.pods {
@@ -76,6 +109,34 @@ func (n *Node) Close() error {
 		}
 	}
 	return nil
+}
+
+// Use has the pods of an image run another program than the one that Start was given.
+func (n *Node) Use(image, binary string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.others[image] = binary
+}
+
+// Replicas are the pods that are to serve and whose process runs, in the order of their names.
+func (n *Node) Replicas() []Replica {
+	n.known.Lock()
+	defer n.known.Unlock()
+	return slices.SortedFunc(maps.Values(n.replicas), func(a, b Replica) int { return strings.Compare(a.Pod, b.Pod) })
+}
+
+// Balancers are what stands for the Services.
+func (n *Node) Balancers() []*balancer.Balancer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.services))
+}
+
+// note changes what Replicas returns.
+func (n *Node) note(change func(map[types.UID]Replica)) {
+	n.known.Lock()
+	defer n.known.Unlock()
+	change(n.replicas)
 }
 
 // Log is the file of a pod's log.
@@ -151,7 +212,7 @@ func (n *Node) serve(service *corev1.Service) {
 // begin takes a pod on.
 func (n *Node) begin(found *corev1.Pod) {
 	n.started++
-	p := newPod(n, found, fmt.Sprintf("127.20.%d.%d", n.started/250, n.started%250+1))
+	p := newPod(n, found, fmt.Sprintf("127.%d.%d.%d", n.network, n.started/250, n.started%250+1))
 	n.pods[found.UID] = p
 	for _, service := range n.services {
 		service.Add(p.route)
@@ -165,6 +226,7 @@ func (n *Node) end(uid types.UID, p *pod) {
 	}
 	p.kill()
 	delete(n.pods, uid)
+	n.note(func(known map[types.UID]Replica) { delete(known, uid) })
 }
 
 // forget has the API server forget a pod that has ended.

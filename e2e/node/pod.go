@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -77,6 +78,7 @@ func (p *pod) look(ctx context.Context, found *corev1.Pod) {
 		p.node.forget(ctx, found)
 	case ended && found.Spec.RestartPolicy == corev1.RestartPolicyAlways:
 		p.process = nil
+		p.node.note(func(known map[types.UID]Replica) { delete(known, found.UID) })
 	case ended && failed:
 		p.tell(ctx, found, corev1.PodFailed)
 	case ended:
@@ -146,11 +148,16 @@ func (p *pod) start(ctx context.Context, found *corev1.Pod) error {
 	}
 	p.process, err = process.Start(process.Spec{
 		Name: found.Name,
-		Path: p.node.binary,
+		Path: cmp.Or(p.node.others[found.Spec.Containers[0].Image], p.node.binary),
 		Args: args,
 		Env:  append(environment(found), "GOGC=100", "KUBECONFIG="+kubeconfig),
 		Log:  p.node.Log(found.Namespace, found.Name),
 	})
+	if err == nil && found.Spec.Containers[0].ReadinessProbe != nil {
+		p.node.note(func(known map[types.UID]Replica) {
+			known[found.UID] = Replica{Pod: found.Name, Address: p.ip, PID: p.process.PID()}
+		})
+	}
 	return err
 }
 
