@@ -56,9 +56,9 @@ func readInstalled(t *testing.T) *installed {
 	for file, into := range map[string]any{
 		"overlays/self-managed/deployment.yaml":                   &in.deployment,
 		"overlays/self-managed/mutatingwebhookconfiguration.yaml": &in.webhook,
-		"base/service.yaml":                                       &in.service,
-		"base/configmap.yaml":                                     &in.config,
-		"base/serviceaccount.yaml":                                &in.account,
+		"base/service.yaml":        &in.service,
+		"base/configmap.yaml":      &in.config,
+		"base/serviceaccount.yaml": &in.account,
 	} {
 		if err := yaml.UnmarshalStrict(readFile(t, filepath.Join(manifests, file)), into); err != nil {
 			t.Fatalf("%s: %v", file, err)
