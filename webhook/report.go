@@ -74,6 +74,9 @@ func NewConnections(registry prometheus.Registerer, log *zap.Logger) (*Connectio
 
 // of is the reporter of one server.
 func (c *Connections) of(o *Options) *reporter {
+	for _, cause := range []string{causeAccept, causeHeaders, causeTimeout, causeGone, causeNotTLS, causeAlert, causeOther, causePanic, causeServer} {
+		c.failed.WithLabelValues(o.Name, cause) // so that a rate has a beginning
+	}
 	return &reporter{
 		server: o.Name, all: c, clients: o.Clients,
 		open: c.open.WithLabelValues(o.Name), displaced: c.closed.WithLabelValues(o.Name),
