@@ -47,6 +47,8 @@ const (
 	// bodyKept is how long a body may take before its memory is given to another of the same client. The API server's come at
 	// once.
 	bodyKept = 50 * time.Millisecond
+	// bytesWait is how long a body waits for memory that others give back: a complete body is decided within milliseconds.
+	bytesWait = 500 * time.Millisecond
 	// quarter divides a bound into the share of one client.
 	quarter = 4
 	// keptBuffer is the largest buffer that is kept for later requests.
@@ -81,8 +83,7 @@ func (b *budget) clientOf(c *connection) *fairshare.Client {
 	return c.held.Client()
 }
 
-// meter reads a body and takes from the budget as it goes: a client that announces much and sends little holds little. It
-// never waits: over the bound, an answer at once is worth more than a queue.
+// meter reads a body and takes from the budget as it goes: a client that announces much and sends little holds little.
 type meter struct {
 	body   io.Reader
 	bytes  *fairshare.Pool
@@ -121,7 +122,7 @@ func (m *meter) Read(p []byte) (int, error) {
 			m.held = m.bytes.Hold(m.client, m.stop)
 			m.held.KeepUntil(time.Now().Add(bodyKept))
 		}
-		if !m.held.Grow(m.room) {
+		if !m.held.GrowWithin(bytesWait, m.room) {
 			return n, errOverloaded
 		}
 		m.room *= 2

@@ -19,6 +19,8 @@ type Pool struct {
 	mu      sync.Mutex
 	used    int64
 	holders map[*Client]*holder
+	// released is closed when units are given back; nil while nobody waits for some.
+	released chan struct{}
 	// all are the holders, in no order: to find the one that loses something, slices are read faster than maps.
 	all []*holder
 }
@@ -33,8 +35,9 @@ type holder struct {
 }
 
 // NewPool returns a pool of limit units. When it is used up, a client that holds more than fair units loses some of them
-// before any other does; with fair equal to limit, only what a client holds per valid request counts. revoked is called
-// for each holding that is revoked.
+// before any other does, and cannot have the last units, half as many as fair: those are for clients within their share.
+// With fair equal to limit, only what a client holds per valid request counts. revoked is called for each holding that is
+// revoked.
 func NewPool(limit, fair int64, revoked func()) *Pool {
 	return &Pool{limit: limit, fair: fair, revoked: revoked, holders: map[*Client]*holder{}}
 }
@@ -83,6 +86,39 @@ func (h *Holding) Lost() bool { return h.lost.Load() }
 // their time. It returns false where the holding was revoked, or where its client holds most and none can be revoked.
 func (h *Holding) Grow(units int64) bool { return h.take(units, time.Now().UnixNano()) }
 
+// growRetry is how long GrowWithin waits for a release before it looks whether a holding is past its time.
+const growRetry = 50 * time.Millisecond
+
+// GrowWithin is Grow that waits for units that others give back, for the patience at most.
+func (h *Holding) GrowWithin(patience time.Duration, units int64) bool {
+	for end := time.Now().Add(patience); ; {
+		released := h.pool.awaitRelease()
+		if h.Grow(units) {
+			return true
+		}
+		left := time.Until(end)
+		if h.Lost() || left <= 0 {
+			return false
+		}
+		retry := time.NewTimer(min(left, growRetry))
+		select {
+		case <-released:
+		case <-retry.C:
+		}
+		retry.Stop()
+	}
+}
+
+// awaitRelease returns a channel that is closed when units are given back.
+func (p *Pool) awaitRelease() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released == nil {
+		p.released = make(chan struct{})
+	}
+	return p.released
+}
+
 // Displace is Grow at the expense of any other holding, of its own client's, too.
 func (h *Holding) Displace(units int64) bool { return h.take(units, protected) }
 
@@ -91,7 +127,7 @@ func (h *Holding) take(units, own int64) bool {
 	p := h.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !h.lost.Load() && p.used+units > p.limit {
+	for !h.lost.Load() && p.used+units > p.limitOf(h.client, units) {
 		victim := p.victim(h, own)
 		if victim == nil {
 			return false
@@ -106,6 +142,15 @@ func (h *Holding) take(units, own int64) bool {
 	}
 	p.add(h, units)
 	return true
+}
+
+// limitOf is how many units may be in use after a client has taken some more.
+func (p *Pool) limitOf(client *Client, units int64) int64 {
+	of := p.holders[client]
+	if p.fair == p.limit || of == nil && units <= p.fair || of != nil && of.held+units <= p.fair {
+		return p.limit
+	}
+	return p.limit - p.fair/2 //nolint:mnd // a half
 }
 
 // Protect keeps a holding from being revoked, until Expose is called. It returns false where it was revoked before.
@@ -160,6 +205,10 @@ func (p *Pool) drop(h *Holding) {
 	p.used -= h.units
 	of.held -= h.units
 	h.units = 0
+	if p.released != nil {
+		close(p.released)
+		p.released = nil
+	}
 	last := len(of.holdings) - 1
 	of.holdings[h.index] = of.holdings[last]
 	of.holdings[h.index].index = h.index

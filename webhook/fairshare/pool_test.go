@@ -67,6 +67,12 @@ func TestVictims(t *testing.T) {
 			name: "none, where its client holds most, and all in time", held: []holds{{"a", 8, 1, false}, {"b", 2, 1, false}}, newcomer: holds{"a", 1, 5, false},
 		},
 		{
+			name: "the last units are for clients within their share", fair: 4, held: []holds{{"a", 8, 1, false}}, newcomer: holds{"a", 1, 5, false},
+		},
+		{
+			name: "which get them", fair: 4, held: []holds{{"a", 8, 1, true}}, newcomer: holds{"b", 2, 5, false}, taken: true,
+		},
+		{
 			name: "its own in any case", displace: true, held: []holds{{"a", 8, 1, false}, {"b", 2, 1, false}}, newcomer: holds{"a", 1, 0, false}, lost: []int{0}, taken: true,
 		},
 	} {
@@ -139,6 +145,38 @@ func TestExpose(t *testing.T) {
 	second = ""
 	if held.Expose(func() { second = "at once" }); second != "at once" {
 		t.Error("one that was revoked before is not told so")
+	}
+}
+
+// A holding that finds no room waits until others give some back, or are past their time, and not for longer than its patience.
+func TestGrowWithin(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// then happens after a second.
+		then  func(other *Holding)
+		after time.Duration
+		taken bool
+	}{
+		{"given back", (*Holding).Release, time.Second, true},
+		{"past its time", func(other *Holding) { other.Expose(func() {}) }, time.Second + growRetry, true},
+		{"neither", func(*Holding) {}, 3 * time.Second, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool, start := NewPool(10, 10, func() {}), time.Now()
+				other, held := pool.Hold(new(Client), func() {}), pool.Hold(new(Client), func() {})
+				if !other.Grow(10) || !other.Protect() {
+					t.Fatal("it is not had")
+				}
+				time.AfterFunc(time.Second, func() { c.then(other) })
+				if taken := held.GrowWithin(3*time.Second, 1); taken != c.taken {
+					t.Errorf("taken: %t", taken)
+				}
+				if took := time.Since(start); took < c.after-growRetry || took > c.after {
+					t.Errorf("after %s, want %s", took, c.after)
+				}
+			})
+		})
 	}
 }
 

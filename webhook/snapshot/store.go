@@ -61,6 +61,7 @@ func NewStore(config *settings.Settings, ownNamespace, version string) *Store {
 			Settings:     config,
 			OwnNamespace: ownNamespace,
 			Version:      version,
+			Mesh:         s.mesh.build(config.Istio().Namespaces), // without a namespace of Istio's nothing is watched, and there is no mesh
 		},
 		superseded: make(chan struct{}),
 	})

@@ -114,7 +114,7 @@ func (e *environment) bareRate(t *testing.T, bare *kubernetes.Clientset, value [
 	t.Helper()
 	start := time.Now()
 	e.inNamespaces(t, func(ctx context.Context, name string) error {
-		secret := applyv1.Secret(otherName, name).WithLabels(map[string]string{"app": "lightstep", "lightstep.com/managed": "distribute"}).WithType(corev1.SecretTypeOpaque).WithData(map[string][]byte{caKey: value})
+		secret := applyv1.Secret(otherName, name).WithLabels(map[string]string{"app": "lightstep", "lightstep.com/managed": "distribute"}).WithType(corev1.SecretTypeOpaque).WithData(map[string][]byte{otherKey: value})
 		_, err := bare.CoreV1().Secrets(name).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: "bare"})
 		return err
 	})
