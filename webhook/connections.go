@@ -23,7 +23,7 @@ const (
 
 	// handshakeTimeout bounds the TLS handshake, from accept on.
 	handshakeTimeout = 5 * time.Second
-	// headerTimeout bounds the headers of each request: of the first from the handshake on, of others from their first byte.
+	// headerTimeout bounds the headers of each request, from their first byte on.
 	headerTimeout = 5 * time.Second
 	// idleTimeout is longer than the API server keeps an idle connection (90 s), so that the API server closes it: a request
 	// that is sent while the server closes is lost.
@@ -67,16 +67,28 @@ type connection struct {
 	// useful is set from the first valid request on. Only the goroutine that serves the connection uses it.
 	useful bool
 	header headerScan
+	// first is what was read before the HTTP server got the connection.
+	first []byte
 }
 
 // Read reads, and closes a connection that sends too many header lines.
 func (c *connection) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if !c.header.ended && !c.header.take(p[:n]) {
 		c.listener.report.failed(causeHeaders, c.RemoteAddr(), errHeaders)
 		return 0, errHeaders
 	}
 	return n, err
+}
+
+// read reads what was read before, and then from the client.
+func (c *connection) read(p []byte) (int, error) {
+	if len(c.first) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.first)
+	c.first = c.first[n:]
+	return n, nil
 }
 
 // Close closes the connection and gives its place back.
@@ -92,15 +104,24 @@ func (c *connection) Close() error {
 // arrived notes that the headers of a request are complete.
 func (c *connection) arrived() {
 	if c != nil && c.useful {
-		c.held.KeepUntil(time.Now().Add(inProgress))
+		c.busy()
 	}
 }
 
 // complete notes that a request is complete.
 func (c *connection) complete() {
 	if c != nil {
-		c.held.KeepUntil(time.Now().Add(inProgress))
+		c.busy()
 	}
+}
+
+// busy keeps a connection with a request at least as long as it would be kept without.
+func (c *connection) busy() {
+	kept := inProgress
+	if c.useful {
+		kept = usefulKept
+	}
+	c.held.KeepUntil(time.Now().Add(kept))
 }
 
 // answered notes that a request is answered, and whether it was valid.

@@ -68,9 +68,9 @@ type budget struct {
 
 func newBudget(metrics *Metrics) *budget {
 	return &budget{
-		decisions: fairshare.NewQueue(maxDecisions),
-		waiting:   fairshare.NewPool(maxWaiting, maxWaiting/quarter, metrics.unwaited.Inc),
-		bytes:     fairshare.NewPool(maxBytes, maxBytes/quarter, metrics.revoked.Inc),
+		decisions: fairshare.NewQueue(maxDecisions, maxDecisions-2),
+		waiting:   fairshare.NewPool(maxWaiting, maxWaiting/quarter, maxWaiting/quarter, metrics.unwaited.Inc),
+		bytes:     fairshare.NewPool(maxBytes, maxBytes/quarter, quarter-1, metrics.revoked.Inc),
 		unknown:   new(fairshare.Client),
 	}
 }

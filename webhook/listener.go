@@ -38,7 +38,7 @@ type listener struct {
 func newListener(inner net.Listener, limit int64, secure *tls.Config, report *reporter) *listener {
 	l := &listener{
 		Listener: inner, clients: new(fairshare.Clients), secure: secure, report: report, ready: make(chan net.Conn),
-		pool: fairshare.NewPool(limit, limit, report.closed),
+		pool: fairshare.NewPool(limit, limit, limit/quarter, report.closed),
 	}
 	l.ending, l.end = context.WithCancel(context.Background())
 	l.running.Go(l.acceptAll)
@@ -115,11 +115,34 @@ func (l *listener) prepare(c *connection) {
 		}
 		ready = secured
 	}
+	if err := l.firstByte(c); err != nil {
+		_ = c.Close()
+		return
+	}
 	select {
 	case l.ready <- ready:
 	case <-l.ending.Done():
 		_ = c.Close()
 	}
+}
+
+// firstByte waits for the first request as long as for any other. The API server may open a connection and then send its request by
+// another that has become free: a request that it sends just when the server closes the unused one is lost.
+func (l *listener) firstByte(c *connection) error {
+	defer context.AfterFunc(l.ending, func() { _ = c.raw.Close() })()
+	if err := c.Conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+		return fmt.Errorf("bound the wait for the first request: %w", err)
+	}
+	first := make([]byte, 1)
+	n, err := c.Conn.Read(first)
+	if err != nil {
+		return fmt.Errorf("wait for the first request: %w", err)
+	}
+	c.first = first[:n]
+	if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("bound the wait for the first request: %w", err)
+	}
+	return nil
 }
 
 // handshake turns a connection into one over TLS. A client has handshakeTimeout and maxHandshake bytes for it.

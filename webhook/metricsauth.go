@@ -31,9 +31,10 @@ const (
 )
 
 // LimitScrapes bounds the requests that a handler answers at once. A new request takes the place of one of the client
-// that has most, so slow readers at one address do not keep Prometheus out.
+// that has most, so slow readers at one address do not keep Prometheus out. One that has lost its place goes on to gather
+// metrics until it writes, so those that run are bounded, too.
 func LimitScrapes(handler http.Handler) http.Handler {
-	slots := fairshare.NewPool(maxScrapes, maxScrapes, func() {})
+	slots, running := fairshare.NewPool(maxScrapes, maxScrapes, 1, func() {}), fairshare.NewQueue(maxScrapes, 1)
 	unknown := new(fairshare.Client)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client := unknown
@@ -47,10 +48,11 @@ func LimitScrapes(handler http.Handler) http.Handler {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 		})
 		defer held.Release()
-		if !held.Displace(1) {
+		if !held.Displace(1) || running.Acquire(ctx, client) != nil {
 			http.Error(w, "too many requests", http.StatusServiceUnavailable)
 			return
 		}
+		defer running.Release(client)
 		handler.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

@@ -45,7 +45,7 @@ func (e *events) run() {
 	for {
 		bound.left = MostBytes
 		raw, err := dec.ReadValue()
-		if err != nil && !isTooLarge(err) {
+		if err != nil && !isUnreadable(err) {
 			return // the stream has ended: the reflector opens another
 		}
 		event := unreadableEvent(err)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -78,10 +80,10 @@ func (s *Source[O]) page(ctx context.Context, options *metav1.ListOptions) ([]O,
 		case err == nil:
 			s.fits()
 			return objects, meta, nil
-		case isTooLarge(err) && options.Limit > 1:
+		case isUnreadable(err) && options.Limit > 1:
 			s.exceeds(options.Limit)
 			continue
-		case isTooLarge(err) && s.names != nil:
+		case isUnreadable(err) && s.names != nil:
 			return s.skip(ctx, *options)
 		}
 		token := continueAfter(err)
@@ -168,9 +170,12 @@ func (s *Source[O]) exceeds(limit int64) {
 	s.limit, s.good = max(1, min(s.limit, limit/2)), 0
 }
 
-func isTooLarge(err error) bool {
-	_, ok := errors.AsType[*TooLargeError](err)
-	return ok
+// isUnreadable reports whether a read fails because of an object in it: it is too large, or nested too deeply for the decoder. The
+// API server takes JSON that is nested as deeply as the decoder allows, and a list or an event nests it deeper.
+func isUnreadable(err error) bool {
+	_, tooLarge := errors.AsType[*TooLargeError](err)
+	_, tooDeep := errors.AsType[*jsontext.SyntacticError](err)
+	return tooLarge || tooDeep && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // continueAfter returns the token with which a list goes on whose token has expired; empty if there is none. What follows is

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // field is what the tests keep of a thing.
@@ -94,6 +99,39 @@ func TestPages(t *testing.T) {
 				t.Errorf("it asked for %v, and for names %v; want %v and %v", limits, names, c.limits, c.names)
 			}
 		})
+	}
+}
+
+// An object that is nested as deeply as the API server takes it is nested too deeply in a list. It is passed by its name, and the
+// others are read.
+func TestTooDeep(t *testing.T) {
+	deep := strings.Repeat("[", 9_998) + strings.Repeat("]", 9_998)
+	item := func(i int, status string) string {
+		return fmt.Sprintf(`{"metadata":{"name":"thing-%d","namespace":"shop","uid":"u"},"spec":{"read":"field"},"status":%s}`, i, status)
+	}
+	items := []string{item(0, "1"), item(1, deep), item(2, "1")}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+		from, _ := strconv.Atoi(r.URL.Query().Get("continue"))
+		to, kind, next := min(from+limit, len(items)), "ThingList", ""
+		if to < len(items) {
+			next = strconv.Itoa(to)
+		}
+		page := items[from:to]
+		if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
+			kind, page = "PartialObjectMetadataList", []string{item(from, "1")}
+		}
+		_, _ = fmt.Fprintf(w, `{"kind":%q,"apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7","continue":%q},"items":[%s]}`, kind, next, strings.Join(page, ","))
+	}))
+	defer server.Close()
+	r, err := NewReader(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := namesFrom(t, CustomResources(r, thing(), "", field))
+	if want := []string{"thing-0", "thing-1!", "thing-2"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 }
 

@@ -25,8 +25,11 @@ type Client struct {
 // Valid counts a valid request of the client. The more of these an address has sent lately, the more it may hold.
 func (c *Client) Valid() { c.valid.Add(1) }
 
-// per is how much the client holds for each valid request.
-func (c *Client) per(held int64) float64 { return float64(held) / float64(1+c.valid.Load()) }
+// per is how much the client holds for each valid request, of which at most so many count: any client can send valid requests
+// without end.
+func (c *Client) per(held, most int64) float64 {
+	return float64(held) / float64(1+min(c.valid.Load(), most))
+}
 
 // Clients are the remote addresses that have a connection or have sent valid requests lately. The zero value is ready.
 type Clients struct {
@@ -65,13 +68,14 @@ func (c *Clients) age(now time.Time) {
 	if c.known == nil {
 		c.known, c.halved = map[netip.Addr]*Client{}, now
 	}
-	if now.Sub(c.halved) < halfLife {
+	times := now.Sub(c.halved) / halfLife
+	if times < 1 {
 		return
 	}
-	c.halved = now
+	c.halved = c.halved.Add(times * halfLife)
 	for address, client := range c.known {
-		left := client.valid.Load() / 2 //nolint:mnd // a half
-		client.valid.Store(left)        // a request that is counted meanwhile may be lost: it is a weight, not a metric
+		left := client.valid.Load() >> min(times, 62) //nolint:mnd // the bits of a count
+		client.valid.Store(left)                      // a request that is counted meanwhile may be lost: it is a weight, not a metric
 		if left == 0 && client.joined == 0 {
 			delete(c.known, address)
 		}

@@ -13,8 +13,8 @@ const protected = math.MaxInt64
 
 // Pool is a bounded resource. Its methods, and those of its holdings, may be called from several goroutines.
 type Pool struct {
-	limit, fair int64
-	revoked     func()
+	limit, fair, weight int64
+	revoked             func()
 
 	mu      sync.Mutex
 	used    int64
@@ -36,10 +36,10 @@ type holder struct {
 
 // NewPool returns a pool of limit units. When it is used up, a client that holds more than fair units loses some of them
 // before any other does, and cannot have the last units, half as many as fair: those are for clients within their share.
-// With fair equal to limit, only what a client holds per valid request counts. revoked is called for each holding that is
-// revoked.
-func NewPool(limit, fair int64, revoked func()) *Pool {
-	return &Pool{limit: limit, fair: fair, revoked: revoked, holders: map[*Client]*holder{}}
+// With fair equal to limit, only what a client holds per valid request counts. Of a client's valid requests, at most weight
+// count. revoked is called for each holding that is revoked.
+func NewPool(limit, fair, weight int64, revoked func()) *Pool {
+	return &Pool{limit: limit, fair: fair, weight: weight, revoked: revoked, holders: map[*Client]*holder{}}
 }
 
 // Used returns how many units are held.
@@ -234,7 +234,7 @@ func (p *Pool) forget(of *holder) {
 func (p *Pool) victim(newcomer *Holding, own int64) *Holding {
 	var best rank
 	for _, of := range p.all {
-		r := rank{unfair: of.held > p.fair, per: of.client.per(of.held), worth: protected}
+		r := rank{unfair: of.held > p.fair, per: of.client.per(of.held, p.weight), worth: protected}
 		if r.compare(&best) < 0 {
 			continue
 		}

@@ -82,7 +82,7 @@ func TestVictims(t *testing.T) {
 			if fair == 0 {
 				fair = limit
 			}
-			pool, clients := NewPool(limit, fair, func() { revoked++ }), map[string]*Client{}
+			pool, clients := NewPool(limit, fair, 100, func() { revoked++ }), map[string]*Client{}
 			hold := func(h holds) *Holding {
 				if clients[h.client] == nil {
 					clients[h.client] = new(Client)
@@ -130,9 +130,30 @@ func TestVictims(t *testing.T) {
 	}
 }
 
+// However many valid requests a client has sent, it loses what it holds before a client that holds little.
+func TestPoolWeight(t *testing.T) {
+	const limit, few = 1024, 5
+	pool, stranger, useful := NewPool(limit, limit, limit/4, func() {}), new(Client), new(Client)
+	stranger.valid.Store(1_000_000)
+	useful.valid.Store(few)
+	hold := func(client *Client, revoke func()) {
+		held := pool.Hold(client, revoke)
+		held.KeepUntil(time.Now().Add(time.Minute))
+		if !held.Displace(1) {
+			t.Fatal("it is not had")
+		}
+	}
+	for range few {
+		hold(useful, func() { t.Error("the client with few holdings loses one") })
+	}
+	for range 2 * limit {
+		hold(stranger, func() {})
+	}
+}
+
 // A protected holding can be exposed again; it is revoked in the new way, and a holding that grows never takes its own place.
 func TestExpose(t *testing.T) {
-	pool := NewPool(10, 10, func() {})
+	pool := NewPool(10, 10, 100, func() {})
 	first, second := "", ""
 	held := pool.Hold(new(Client), func() { first = "revoked" })
 	if !held.Grow(10) || held.Grow(1) || !held.Protect() {
@@ -163,7 +184,7 @@ func TestGrowWithin(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				pool, start := NewPool(10, 10, func() {}), time.Now()
+				pool, start := NewPool(10, 10, 100, func() {}), time.Now()
 				other, held := pool.Hold(new(Client), func() {}), pool.Hold(new(Client), func() {})
 				if !other.Grow(10) || !other.Protect() {
 					t.Fatal("it is not had")
@@ -183,7 +204,7 @@ func TestGrowWithin(t *testing.T) {
 // However many take and give back at once, no more than the limit is held, and nothing in the end.
 func TestManyAtOnce(t *testing.T) {
 	const limit = 100
-	pool, clients := NewPool(limit, limit/4, func() {}), new(Clients)
+	pool, clients := NewPool(limit, limit/4, 100, func() {}), new(Clients)
 	var running sync.WaitGroup
 	for i := range 16 {
 		running.Go(func() {
@@ -222,7 +243,7 @@ func TestClients(t *testing.T) {
 		}
 		clients.Leave(one)
 		clients.Leave(one)
-		if again := clients.Join(a); again != one || again.per(9) != 1 {
+		if again := clients.Join(a); again != one || again.per(9, 100) != 1 {
 			t.Error("its valid requests are forgotten")
 		}
 		clients.Leave(one)
@@ -248,7 +269,7 @@ func TestClients(t *testing.T) {
 func BenchmarkDisplace(b *testing.B) {
 	for _, each := range []int{1, 1024} {
 		b.Run(fmt.Sprint(each), func(b *testing.B) {
-			pool := NewPool(1024, 1024, func() {})
+			pool := NewPool(1024, 1024, 256, func() {})
 			var client *Client
 			for i := range 1024 {
 				if i%each == 0 {

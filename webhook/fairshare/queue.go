@@ -11,6 +11,7 @@ import (
 type Queue struct {
 	mu      sync.Mutex
 	free    int
+	weight  int64
 	running map[*Client]int64
 	waiting []*waiter
 }
@@ -21,8 +22,11 @@ type waiter struct {
 	ready  chan struct{}
 }
 
-// NewQueue returns a queue with so many slots.
-func NewQueue(slots int) *Queue { return &Queue{free: slots, running: map[*Client]int64{}} }
+// NewQueue returns a queue with so many slots. Of a client's valid requests, at most weight count: with fewer than there are
+// slots, no client can have them all while another waits.
+func NewQueue(slots int, weight int64) *Queue {
+	return &Queue{free: slots, weight: weight, running: map[*Client]int64{}}
+}
 
 // TryAcquire takes a slot for a client if one is free.
 func (q *Queue) TryAcquire(client *Client) bool {
@@ -91,4 +95,4 @@ func (q *Queue) take(client *Client) bool {
 }
 
 // load is how much a client would have running, for its valid requests.
-func (q *Queue) load(client *Client) float64 { return client.per(q.running[client] + 1) }
+func (q *Queue) load(client *Client) float64 { return client.per(q.running[client]+1, q.weight) }

@@ -10,10 +10,41 @@ import (
 	"testing/synctest"
 )
 
+// However many valid requests a client has sent, another client that waits gets the next slot.
+func TestQueueWeight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slots = 8
+		q, busy, other := NewQueue(slots, slots-2), new(Client), new(Client)
+		busy.valid.Store(1_000_000)
+		other.valid.Store(slots)
+		for range slots {
+			if !q.TryAcquire(busy) {
+				t.Fatal("no slot is free")
+			}
+		}
+		served := make(chan *Client, 2)
+		for _, client := range []*Client{busy, other} {
+			go func() {
+				if err := q.Acquire(t.Context(), client); err != nil {
+					t.Error(err)
+				}
+				served <- client
+			}()
+			synctest.Wait()
+		}
+		q.Release(busy)
+		if <-served != other {
+			t.Error("the client with all slots gets the next one, too")
+		}
+		q.Release(busy)
+		<-served
+	})
+}
+
 // Slots go to the client that has least running for its valid requests, and of one client in the order of their coming.
 func TestQueueOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, busy, other, useful := NewQueue(2), new(Client), new(Client), new(Client)
+		q, busy, other, useful := NewQueue(2, 100), new(Client), new(Client), new(Client)
 		useful.Valid()
 		var mu sync.Mutex
 		var order []string
@@ -53,7 +84,7 @@ func TestQueueOrder(t *testing.T) {
 // A waiter whose context ends has no slot, and keeps none from others.
 func TestQueueGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, client := NewQueue(1), new(Client)
+		q, client := NewQueue(1, 100), new(Client)
 		if err := q.Acquire(t.Context(), client); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +103,7 @@ func TestQueueGivenUp(t *testing.T) {
 // However many come and give up at once, no more run than there are slots, and all slots are free in the end.
 func TestQueueUnderLoad(t *testing.T) {
 	const slots = 3
-	q, clients := NewQueue(slots), []*Client{new(Client), new(Client)}
+	q, clients := NewQueue(slots, 100), []*Client{new(Client), new(Client)}
 	var running atomic.Int64
 	var all sync.WaitGroup
 	for i := range 32 {

@@ -124,7 +124,7 @@ func (c *cluster) watch(ctx context.Context, served []servedKind, running *sync.
 		handler, err := k.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    tell,
 			UpdateFunc: func(_, now any) { tell(now) },
-			DeleteFunc: tell,
+			DeleteFunc: func(gone any) { c.forget(k.name, gone); tell(gone) },
 		})
 		if err != nil { // only an informer that has stopped takes none
 			return false
@@ -133,6 +133,18 @@ func (c *cluster) watch(ctx context.Context, served []servedKind, running *sync.
 		running.Go(func() { k.informer.RunWithContext(quiet) })
 	}
 	return cache.WaitForCacheSync(ctx.Done(), synced...)
+}
+
+// forget drops what was remembered of an object that is gone, with its namespace for example.
+func (c *cluster) forget(kind string, gone any) {
+	if last, ok := gone.(cache.DeletedFinalStateUnknown); ok {
+		gone = last.Obj
+	}
+	if object, ok := gone.(*metav1.PartialObjectMetadata); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.applied, objectKey{kind, object.Namespace, object.Name})
+	}
 }
 
 // namespaces are those that have an object of ours.

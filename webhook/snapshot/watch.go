@@ -62,7 +62,7 @@ func (w *Watch) Synced() <-chan struct{} { return w.synced }
 func (w *Watch) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	stops := map[string]func(){}
+	stops, absent := map[string]func(){}, map[string]func(){}
 	running.Go(func() { w.listLate(ctx) })
 	var config *settings.Settings // what is watched goes by the configuration alone
 	for {
@@ -79,11 +79,15 @@ func (w *Watch) Run(ctx context.Context) {
 			if _, still := wanted[name]; !still {
 				stop()
 				delete(stops, name)
+				if forget := absent[name]; forget != nil {
+					forget() // what is no longer watched is not waited for, either
+				}
 				w.settle(name)
 			}
 		}
 		for name, subject := range wanted {
 			if stops[name] == nil {
+				absent[name] = subject.absent
 				stops[name] = start(ctx, &running, func(ctx context.Context) { w.follow(ctx, name, subject) })
 			}
 		}

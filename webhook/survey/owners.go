@@ -27,6 +27,9 @@ type Owner struct {
 	Says    string `json:"says,omitempty"`
 }
 
+// mostText bounds each text of an owner reference, in bytes: no valid name is longer.
+const mostText = 256
+
 // ownerKey tells owners apart.
 type ownerKey struct{ namespace, group, kind, name string }
 
@@ -60,7 +63,8 @@ func controllerOf(object metav1.Object) ownerKey {
 	if by := metav1.GetControllerOf(object); by != nil {
 		version, err := schema.ParseGroupVersion(by.APIVersion)
 		if err == nil {
-			key.group, key.kind, key.name = version.Group, by.Kind, by.Name
+			// The API server does not bound them. One that is cut has a character that makes it invalid.
+			key.group, key.kind, key.name = escape.Cut(version.Group, mostText), escape.Cut(by.Kind, mostText), escape.Cut(by.Name, mostText)
 		}
 	}
 	return key

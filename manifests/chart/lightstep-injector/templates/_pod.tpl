@@ -92,7 +92,7 @@ podAntiAffinity:
 - --metrics-listen=:{{ .Values.ports.metrics }}
 - --health-listen=:{{ .Values.ports.health }}
 - --log-level={{ .Values.logLevel }}
-{{- if .Values.metrics.auth }}
+{{- if (.Values.metrics).auth }}
 - --metrics-auth
 {{- end }}
 - --tls-secret={{ .Values.certificate.secretName }}
