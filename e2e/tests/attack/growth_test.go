@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,28 +18,30 @@ import (
 	"github.com/lightstep-injector/lightstep-injector/e2e/stage"
 )
 
-// mostGrowth is how much more of a replica's live memory an object of the largest size may take than one of the smallest.
-const mostGrowth = 20 << 10
-
-// grows are the kinds whose objects a replica sees.
-func grows() []struct {
+// grow is a kind whose objects a replica sees.
+type grow struct {
 	name string
 	kind kind
 	in   string
-} {
-	return []struct {
-		name string
-		kind kind
-		in   string
-	}{
-		{"pods", pods(), tenant},
-		{"Telemetries", telemetries(), tenant},
-		{"ServiceEntries", serviceEntries(), tenant},
-		{"DestinationRules", destinationRules(), tenant},
-		{"Secrets", secrets(), ""},
-		{"namespaces", namespaces(), ""},
+	// size is how large what makes a large one large is, in bytes.
+	size int
+}
+
+func grows() []grow {
+	return []grow{
+		{"pods", pods(), tenant, annotations}, // the rest of a large one is not metadata
+		{"Telemetries", telemetries(), tenant, large},
+		{"ServiceEntries", serviceEntries(), tenant, large},
+		{"DestinationRules", destinationRules(), tenant, large},
+		{"Secrets", secrets(), "", large},
+		{"namespaces", namespaces(), "", annotations},
 	}
 }
+
+// most is how much more of a replica's live memory a large object may take than a small one. The short form has so few of them that
+// what else a replica has in use comes to some 100 KiB for each. What keeps the object takes at least its size: half of it tells the
+// two apart. At full size there are enough for a bound of 20 KiB, whatever the size.
+func (g grow) most() int { return sized(g.size/2, 20<<10) }
 
 // growth: what an object takes of a replica's memory does not depend on how large it is. At full size the objects of each kind are
 // deleted before there are others.
@@ -57,7 +60,13 @@ func growth(t *testing.T, e *environment) string {
 			after := e.live(t)
 			each := func(less, more int) float64 { return max(0, float64(more-less)/float64(count)/1024) }
 			perSmall, perLarge := each(before, between), each(between, after)
-			if more := perLarge - perSmall; more > mostGrowth>>10 {
+			grown := func() bool { return perLarge-perSmall > float64(g.most())/1024 }
+			for again := 0; grown() && again < 3; again++ { // what is kept stays; what is still being read goes
+				t.Logf("of %s a large one takes %.0f KiB, a small one %.0f KiB: measured again", g.name, perLarge, perSmall)
+				wait(t, 2*time.Second)
+				perLarge = each(between, e.live(t))
+			}
+			if grown() {
 				t.Errorf("of %s a large one takes %.0f KiB, a small one %.0f KiB", g.name, perLarge, perSmall)
 			}
 			seen = append(seen, fmt.Sprintf("%s %.0f and %.0f", g.name, perSmall, perLarge))
@@ -89,7 +98,9 @@ func scale(t *testing.T, e *environment) string {
 		withPods = e.live(t)
 	})
 	o.lives(t)
-	e.clear(t, pods(), crowded, "many", podCount)
+	if *full {
+		e.clear(t, pods(), crowded, "many", podCount)
+	}
 	return fmt.Sprintf("%d namespaces took %.1f KiB each, %d pods %.2f KiB each; %v", spaces, float64(withNamespaces-live)/float64(spaces)/1024,
 		podCount, math.Max(0, float64(withPods-withNamespaces)/float64(podCount)/1024), &o)
 }
@@ -114,9 +125,9 @@ func (e *environment) live(t *testing.T) (most int) {
 	return most
 }
 
-// liveOf reads metrics until the garbage that this makes has been collected twice, and returns the least that was in use.
+// liveOf reads metrics until the garbage that this makes has been collected three times, and returns the least that was in use.
 func liveOf(ctx context.Context, r node.Replica) (least int, err error) {
-	const enough = 2
+	const enough = 3
 	least = math.MaxInt
 	last, collections := 0.0, -1
 	for collections < enough {

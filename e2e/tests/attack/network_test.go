@@ -133,15 +133,22 @@ func (f flood) begin(ctx context.Context, t *testing.T, e *environment, p place)
 	return parties, ends
 }
 
-// strong waits until the attack has come to its full strength, or the server keeps it from that.
+// strong waits until the attack has come to its full strength, or the server keeps it from that: for a while there have not been more
+// connections at once than before.
 func (f flood) strong(ctx context.Context, parties []*attacker.Party) {
+	const kept = time.Second
+	most, since := 0, time.Now()
 	_ = apiwait.PollUntilContextTimeout(ctx, every, sized(ramp, 3*ramp), true, func(context.Context) (bool, error) {
+		strong, held := true, 0
 		for _, p := range parties {
-			if c := p.Counts(); c.Connections == 0 || c.Held < f.held*9/10 {
-				return false, nil
-			}
+			c := p.Counts()
+			strong = strong && c.Connections > 0 && c.Held >= f.held*9/10
+			held += c.Held
 		}
-		return true, nil
+		if held > most {
+			most, since = held, time.Now()
+		}
+		return strong || most > 0 && time.Since(since) > kept, nil
 	})
 }
 

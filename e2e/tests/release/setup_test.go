@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -103,27 +107,53 @@ func (e *environment) flags(tag string, more ...string) []string {
 	return append([]string{"--set-file", "config=testdata/config.yaml", "--set", "image.repository=" + image, "--set", "image.tag=" + tag}, more...)
 }
 
-// policies applies those of a chart, and nothing else of it.
+// policies has the cluster have a chart's policies and their bindings, and no others, as Helm would leave them: with its marks of the
+// release, without which it does not take over at the next upgrade what the release before did not have. Nothing else of the chart
+// is applied.
 func (e *environment) policies(t *testing.T, helm *chart.Helm, tag string) {
 	t.Helper()
 	objects, err := helm.Template(t.Context(), e.flags(tag, "--kube-version=v1.36.0", "--api-versions=admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")...)
 	stage.Check(t, err)
 	var text bytes.Buffer
+	var names []string
 	for _, object := range objects {
-		if strings.HasPrefix(object.GetKind(), "ValidatingAdmissionPolicy") {
-			one, err := yaml.Marshal(object.Object)
-			stage.Check(t, err)
-			fmt.Fprintf(&text, "---\n%s", one)
+		if !strings.HasPrefix(object.GetKind(), "ValidatingAdmissionPolicy") {
+			continue
 		}
+		marks := map[string]string{"meta.helm.sh/release-name": "lightstep-injector", "meta.helm.sh/release-namespace": own}
+		maps.Copy(marks, object.GetAnnotations())
+		object.SetAnnotations(marks)
+		one, err := yaml.Marshal(object.Object)
+		stage.Check(t, err)
+		fmt.Fprintf(&text, "---\n%s", one)
+		names = append(names, strings.ToLower(object.GetKind())+".admissionregistration.k8s.io/"+object.GetName())
 	}
-	if text.Len() == 0 {
+	if len(names) == 0 {
 		t.Fatal("the chart has no policies")
 	}
-	cmd := exec.CommandContext(t.Context(), e.Cluster.Kubectl, "apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", "-")
-	cmd.Env, cmd.Stdin = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig), &text
-	if output, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("apply the policies: %v: %s", err, output)
+	e.kubectl(t, &text, "apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-f", "-")
+	there := e.kubectl(t, nil, "get", "validatingadmissionpolicybindings,validatingadmissionpolicies", "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name")
+	others := slices.DeleteFunc(strings.Fields(there), func(name string) bool { return slices.Contains(names, name) })
+	if len(others) > 0 {
+		e.kubectl(t, nil, append([]string{"delete"}, others...)...)
 	}
+	t.Logf("policies of %s: %d applied, others deleted: %v", tag, len(names), others)
+	const reread = 2 * time.Second // the API server reads what has changed of policies once a second
+	time.Sleep(reread)
+}
+
+// kubectl returns what it prints.
+func (e *environment) kubectl(t *testing.T, input io.Reader, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.Cluster.Kubectl, args...)
+	cmd.Env, cmd.Stdin = append(os.Environ(), "KUBECONFIG="+e.Cluster.Kubeconfig), input
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, complaint.String())
+	}
+	return string(output)
 }
 
 // logs shows the end of what each replica has logged, where a test has failed.
