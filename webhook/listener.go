@@ -130,7 +130,7 @@ func (l *listener) prepare(c *connection) {
 // another that has become free: a request that it sends just when the server closes the unused one is lost.
 func (l *listener) firstByte(c *connection) error {
 	defer context.AfterFunc(l.ending, func() { _ = c.raw.Close() })()
-	if err := c.Conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
 		return fmt.Errorf("bound the wait for the first request: %w", err)
 	}
 	first := make([]byte, 1)
@@ -139,7 +139,7 @@ func (l *listener) firstByte(c *connection) error {
 		return fmt.Errorf("wait for the first request: %w", err)
 	}
 	c.first = first[:n]
-	if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("bound the wait for the first request: %w", err)
 	}
 	return nil

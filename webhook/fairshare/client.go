@@ -68,11 +68,12 @@ func (c *Clients) age(now time.Time) {
 	if c.known == nil {
 		c.known, c.halved = map[netip.Addr]*Client{}, now
 	}
-	times := now.Sub(c.halved) / halfLife
-	if times < 1 {
+	passed := now.Sub(c.halved).Truncate(halfLife)
+	if passed == 0 {
 		return
 	}
-	c.halved = c.halved.Add(times * halfLife)
+	c.halved = c.halved.Add(passed)
+	times := passed / halfLife
 	for address, client := range c.known {
 		left := client.valid.Load() >> min(times, 62) //nolint:mnd // the bits of a count
 		client.valid.Store(left)                      // a request that is counted meanwhile may be lost: it is a weight, not a metric
