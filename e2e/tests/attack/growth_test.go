@@ -112,7 +112,7 @@ func (e *environment) live(t *testing.T) (most int) {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
-	for _, r := range e.node.Replicas() {
+	for _, r := range e.staying() {
 		group.Go(func() error {
 			used, err := liveOf(ctx, r)
 			mu.Lock()
