@@ -25,13 +25,8 @@ type tally struct{ Created, Injected int }
 
 func (t tally) String() string { return fmt.Sprintf("%d of %d", t.Injected, t.Created) }
 
-// held reports whether at least 99 % were injected. Of the short form's some tens of pods, one may be missed: it is too few to tell
-// 1 % from 5 %, and a machine that is busy with other tests loses one now and then.
-func (t tally) held() bool {
-	const tens = 10
-	missed := t.Created - t.Injected
-	return t.Created > 0 && (missed*100 <= t.Created || missed == 1 && t.Created >= tens)
-}
+// held reports whether at least 99 % were injected.
+func (t tally) held() bool { return t.Created > 0 && t.Injected*100 >= t.Created*99 }
 
 // victims are pods of a namespace that is not the attacker's. They are created all the time, by turns with the connection that the
 // API server has to a replica, and with a new one.
