@@ -39,7 +39,7 @@ func (o *clientOptions) validate() error {
 	case strings.HasPrefix(o.secret, ":"):
 		return fmt.Errorf("--client-ca-secret %s: the Secret's name is missing; write NAME or NAME:KEY", o.secret)
 	case o.required() && len(o.names) == 0:
-		return errors.New("--client-name is missing: with a client CA alone, every certificate of that CA passes, such as a kubelet's; give the name in the API server's client certificate")
+		return errors.New("--client-name is missing: without it, every certificate of the client CA is accepted, such as a kubelet's; give the name in the API server's client certificate")
 	case !o.required() && len(o.names) > 0:
 		return fmt.Errorf("--client-name %s: without a client CA no certificate is verified; add --client-ca-secret or --client-ca-file", o.names[0])
 	}

@@ -95,7 +95,7 @@ func (c *cluster) pod(ctx context.Context, namespace, name string) (*inject.Requ
 	found, err := c.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("pod %s -n %s: there is none of that name: `%s` lists those that there are", name, namespace, escape.Words("kubectl", "get", "pods", "-n", namespace))
+		return nil, fmt.Errorf("pod %s not found in namespace %s; `%s` lists its pods", name, namespace, escape.Words("kubectl", "get", "pods", "-n", namespace))
 	case err != nil:
 		return nil, fmt.Errorf("read pod %s -n %s: %w", name, namespace, err)
 	}
